@@ -1,0 +1,335 @@
+"""The ledger's protocol: every step of a run as one conditional write."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from heapq import merge
+from typing import Any, Protocol
+
+from immortal_lambda.errors import ImmortalError
+from immortal_lambda.items import from_item, payload_members, to_item
+from immortal_lambda.payloads import Payload
+from immortal_lambda.runs import ENDED, STATUSES, Run, RunError, Status
+
+RETENTION_S = 90 * 24 * 3600
+"""How long an ended run stays on record, counted from its end."""
+
+Item = Mapping[str, Any]
+"""A record as the table holds it, in plain values."""
+
+_OWN = "#status = :processing AND #owner = :owner AND fence = :fence"
+_NAMES = {"#status": "status", "#owner": "owner"}
+
+
+class ConditionFailed(Exception):
+    """A conditional write found another state than it asked for.
+
+    Attributes:
+        item: What stands there; None when nothing does.
+    """
+
+    def __init__(self, item: Item | None) -> None:
+        super().__init__("the conditional write found another state")
+        self.item = item
+
+
+class Table(Protocol):
+    """All that the ledger asks of DynamoDB. ``aws.py`` asks boto3.
+
+    Values are plain: str, int, bytes, dict, list. Writes raise ``ConditionFailed``.
+    """
+
+    def put_new(self, item: Item) -> None:
+        """Write an item unless one with its key stands there."""
+        ...
+
+    def update(self, key: Item, expression: str, condition: str, names: Mapping[str, str], values: Item) -> Item:
+        """Change an item if the condition holds; give the whole item as it then stands."""
+        ...
+
+    def get(self, key: Item) -> Item | None:
+        """Read an item, consistently."""
+        ...
+
+    def query(
+        self, index: str, condition: str, names: Mapping[str, str], values: Item, *, forward: bool, page: int
+    ) -> Iterator[Item]:
+        """Read items of an index, page by page, as they are asked for."""
+        ...
+
+
+class RunUnknown(ImmortalError):
+    """The ledger has no such run."""
+
+
+class NotClaimable(ImmortalError):
+    """The run is not there to be worked on: it has ended, or somebody else holds a valid claim."""
+
+
+class LeaseLost(ImmortalError):
+    """Somebody else holds the claim now, or the run was ended from outside: stop, nothing more can be recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a run.
+
+    Attributes:
+        run: The run as it stood when the claim was taken.
+        owner: Who took it; one name per process.
+        fence: What every write under this claim must show.
+    """
+
+    run: Run
+    owner: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an attempt runs and where it logs."""
+
+    task_arn: str = ""
+    log_group: str = ""
+    log_stream: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Runs on record. Every write is conditional, so that whoever comes late or twice changes nothing."""
+
+    table: Table
+
+    def create(self, run: Run) -> Run | None:
+        """Record a new run.
+
+        Returns:
+            None when it was recorded; otherwise the run that was already there under this id.
+        """
+        try:
+            self.table.put_new(to_item(run) | _expiry(run.status, run.ended_ms))
+        except ConditionFailed as refusal:
+            if refusal.item is None:
+                return self.read(run.run_id)
+            return from_item(refusal.item)
+        return None
+
+    def read(self, run_id: str) -> Run:
+        """Read a run as it stands now.
+
+        Raises:
+            RunUnknown: There is none under this id.
+        """
+        item = self.table.get(_key(run_id))
+        if item is None:
+            raise RunUnknown(f"no run {run_id!r} on record. Next step: immortal runs ls")
+        return from_item(item)
+
+    def list(self, statuses: tuple[Status, ...] = STATUSES, *, page: int = 50) -> Iterator[Run]:
+        """Give the runs of some statuses, newest change first."""
+        streams = (self._by_status(status, page) for status in statuses)
+        yield from merge(*streams, key=lambda run: run.updated_ms, reverse=True)
+
+    def due(self, now_ms: int, *, page: int = 50) -> Iterator[str]:
+        """Give the ids of runs that somebody must look at, longest overdue first; it costs what is due, not what exists."""
+        items = self.table.query(
+            "due",
+            "#due = :due AND due_at <= :now",
+            {"#due": "due"},
+            {":due": "due", ":now": now_ms},
+            forward=True,
+            page=page,
+        )
+        return (item["run_id"] for item in items)
+
+    def claim(self, run_id: str, *, owner: str, place: Place, now_ms: int, lease_ms: int) -> Claim:
+        """Take the right to work on a run that is pending, or whose last owner let the lease run out.
+
+        Raises:
+            NotClaimable: It has ended or is in other hands.
+            RunUnknown: There is none under this id.
+        """
+        try:
+            item = self.table.update(
+                _key(run_id),
+                "SET #status = :processing, #owner = :owner, lease_until = :lease, due_at = :lease, #due = :due, "
+                "updated_at = :now, claimed_at = :now, task_arn = :task, log_group = :group, log_stream = :stream, fence = fence + :one, "
+                "attempt = attempt + :one REMOVE reason, handler_at",
+                "attribute_exists(run_id) AND (#status = :pending OR (#status = :processing AND lease_until < :now))",
+                _NAMES | {"#due": "due"},
+                {
+                    ":processing": "processing",
+                    ":pending": "pending",
+                    ":owner": owner,
+                    ":lease": now_ms + lease_ms,
+                    ":due": "due",
+                    ":now": now_ms,
+                    ":task": place.task_arn,
+                    ":group": place.log_group,
+                    ":stream": place.log_stream,
+                    ":one": 1,
+                },
+            )
+        except ConditionFailed as refusal:
+            if refusal.item is None:
+                raise RunUnknown(f"no run {run_id!r} on record") from None
+            run = from_item(refusal.item)
+            if run.status == "processing" and run.owner == owner:
+                return Claim(run, owner, run.fence)  # this very write came through before; only its answer was lost
+            raise NotClaimable(
+                f"run {run_id} is {run.status}{' in other hands' if run.status == 'processing' else ''}"
+            ) from None
+        run = from_item(item)
+        return Claim(run, owner, run.fence)
+
+    def heartbeat(self, claim: Claim, *, now_ms: int, lease_ms: int, handler_ms: int | None = None) -> None:
+        """Hold the claim for another lease; with ``handler_ms``, also note when the handler was given its event.
+
+        Raises:
+            LeaseLost: The claim is no longer this one.
+        """
+        handler = {} if handler_ms is None else {"handler_at": handler_ms}
+        self._own(
+            claim, {"lease_until": now_ms + lease_ms, "due_at": now_ms + lease_ms, "updated_at": now_ms, **handler}
+        )
+
+    def note_log_stream(self, claim: Claim, place: Place) -> None:
+        """Note where the attempt logs, once that is known.
+
+        Raises:
+            LeaseLost: The claim is no longer this one.
+        """
+        self._own(claim, {"log_group": place.log_group, "log_stream": place.log_stream})
+
+    def complete(self, claim: Claim, *, result: Payload, now_ms: int, note: str = "") -> None:
+        """Record the handler's result.
+
+        Raises:
+            LeaseLost: The claim is no longer this one.
+        """
+        self._end(claim, "complete", now_ms, {"note": note, **payload_members("result", result)})
+
+    def fail(self, claim: Claim, *, error: RunError, now_ms: int, note: str = "") -> None:
+        """Record that the code ran and failed for good.
+
+        Raises:
+            LeaseLost: The claim is no longer this one.
+        """
+        said = {"type": error.error_type, "message": error.message, "stack_trace": list(error.stack_trace)}
+        self._end(claim, "error", now_ms, {"note": note, "error": said})
+
+    def give_up(self, claim: Claim, *, reason: str, now_ms: int) -> None:
+        """Park a run that is in our own hands.
+
+        Raises:
+            LeaseLost: The claim is no longer this one.
+        """
+        self._end(claim, "parked", now_ms, {"reason": reason})
+
+    def release(self, claim: Claim, *, reason: str, now_ms: int) -> None:
+        """Give a run back, unfinished, for another task to take.
+
+        Raises:
+            LeaseLost: The claim is no longer this one.
+        """
+        self._own(
+            claim,
+            {
+                "status": "pending",
+                "lease_until": 0,
+                "due_at": now_ms,
+                "updated_at": now_ms,
+                "reason": reason,
+                "owner": "",
+            },
+        )
+
+    def postpone(self, run: Run, *, reason: str, due_at_ms: int, now_ms: int) -> None:
+        """Note why a pending run was not launched and when to try again, unless it has moved on since it was read."""
+        self._if_unchanged(run, {"reason": reason, "due_at": due_at_ms, "updated_at": now_ms})
+
+    def park(self, run: Run, *, reason: str, now_ms: int) -> bool:
+        """Set a run aside from outside, unless it has moved on since it was read.
+
+        Returns:
+            Whether this call parked it.
+        """
+        ended = {
+            "status": "parked",
+            "reason": reason,
+            "updated_at": now_ms,
+            "ended_at": now_ms,
+            "lease_until": 0,
+            "owner": "",
+        }
+        return self._if_unchanged(run, ended | _expiry("parked", now_ms), remove=("due", "due_at"))
+
+    def _by_status(self, status: Status, page: int) -> Iterator[Run]:
+        items = self.table.query(
+            "by_status", "#status = :status", {"#status": "status"}, {":status": status}, forward=False, page=page
+        )
+        return (from_item(item) for item in items)
+
+    def _own(self, claim: Claim, members: Item, remove: tuple[str, ...] = ()) -> None:
+        expression, names, values = _assign(members, remove)
+        own = {":processing": "processing", ":owner": claim.owner, ":fence": claim.fence}
+        try:
+            self.table.update(_key(claim.run.run_id), expression, _OWN, _NAMES | names, own | values)
+        except ConditionFailed as refusal:
+            if _came_through(refusal.item, claim, members):
+                return
+            raise LeaseLost(
+                f"run {claim.run.run_id} is no longer in these hands: "
+                + (
+                    "it is gone"
+                    if refusal.item is None
+                    else f"{refusal.item['status']}, fence {refusal.item['fence']}, ours {claim.fence}"
+                )
+            ) from None
+
+    def _end(self, claim: Claim, status: Status, now_ms: int, members: Item) -> None:
+        ended = {
+            "status": status,
+            "updated_at": now_ms,
+            "ended_at": now_ms,
+            "lease_until": 0,
+            **members,
+            **_expiry(status, now_ms),
+        }
+        self._own(claim, ended, remove=("due", "due_at"))
+
+    def _if_unchanged(self, run: Run, members: Item, remove: tuple[str, ...] = ()) -> bool:
+        expression, names, values = _assign(members, remove)
+        try:
+            self.table.update(
+                _key(run.run_id),
+                expression,
+                "#status = :was AND fence = :fence",
+                {"#status": "status"} | names,
+                {":was": run.status, ":fence": run.fence} | values,
+            )
+        except ConditionFailed:
+            return False
+        return True
+
+
+def _key(run_id: str) -> dict[str, str]:
+    return {"run_id": run_id, "part": "run"}
+
+
+def _expiry(status: Status, ended_ms: int) -> dict[str, int]:
+    return {"expires_at": ended_ms // 1000 + RETENTION_S} if status in ENDED else {}
+
+
+def _assign(members: Item, remove: tuple[str, ...]) -> tuple[str, dict[str, str], dict[str, Any]]:
+    names = {f"#m{at}": name for at, name in enumerate((*members, *remove))}
+    values = {f":m{at}": value for at, value in enumerate(members.values())}
+    sets = ", ".join(f"#m{at} = :m{at}" for at in range(len(members)))
+    removes = ", ".join(f"#m{at}" for at in range(len(members), len(names)))
+    return f"SET {sets}" + (f" REMOVE {removes}" if remove else ""), names, values
+
+
+def _came_through(item: Item | None, claim: Claim, members: Item) -> bool:
+    """Whether this very write came through before and only its answer was lost."""
+    if item is None or item["fence"] != claim.fence or "status" not in members:
+        return False
+    return all(item.get(name) == value for name, value in members.items())
