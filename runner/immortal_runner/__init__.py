@@ -1,0 +1,1 @@
+"""The task: function, execution environment, outcome."""

@@ -1,0 +1,54 @@
+"""The task's entry point: ``python -m immortal_runner`` makes one attempt at the run that its environment names."""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+
+from immortal_lambda.aws import open_bucket, open_ledger
+from immortal_lambda.errors import ImmortalError
+
+from immortal_runner.attempt import Attempt
+from immortal_runner.aws import AwsAccount
+from immortal_runner.exit_codes import ExitCode
+from immortal_runner.metadata import read_task_arn
+from immortal_runner.settings import STOP_GRACE_S, read_settings
+from immortal_runner.stop import StopSignal
+
+
+def main() -> int:
+    """Make one attempt; give the task's exit code."""
+    try:
+        settings = read_settings()
+        watch_lifeline(settings.lifeline)
+        stop = StopSignal()
+        signal.signal(signal.SIGTERM, lambda *_: stop.ask(STOP_GRACE_S))
+        return Attempt(
+            settings=settings,
+            ledger=open_ledger(settings.ledger_table),
+            bucket=open_bucket(settings.payload_bucket),
+            account=AwsAccount(),
+            owner=f"runner-{secrets.token_hex(8)}",
+            task_arn=read_task_arn(settings.metadata_uri),
+            stop=stop,
+        ).make()
+    except ImmortalError as error:
+        sys.stderr.write(f"{error}\n")
+        return ExitCode.BROKEN
+
+
+def watch_lifeline(descriptor: int | None) -> None:
+    """End at once when whoever started this task is gone: on one machine, nothing may be left behind."""
+    if descriptor is None:
+        return
+
+    def watch() -> None:
+        os.read(descriptor, 1)
+        os._exit(ExitCode.BROKEN)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""One attempt at a run: claim, fetch, run, record."""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from immortal_lambda.arns import FunctionArn
+from immortal_lambda.errors import ImmortalError
+from immortal_lambda.ledger import Claim, LeaseLost, Ledger, NotClaimable, Place, RunUnknown
+from immortal_lambda.payloads import Bucket, fetch, keep
+from immortal_lambda.runs import Run, RunError
+
+from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
+from immortal_runner.environment import ExecutionEnvironment
+from immortal_runner.exit_codes import ExitCode, exit_code_of
+from immortal_runner.fetch import Download, download_all
+from immortal_runner.function import Function, read_function
+from immortal_runner.heartbeat import Heartbeat
+from immortal_runner.layout import Layout, lay_out
+from immortal_runner.logs import LogStream, new_stream_name
+from immortal_runner.outcomes import Errored, Outcome, Returned
+from immortal_runner.runtime_api import Invocation
+from immortal_runner.settings import HEARTBEAT_S, LEASE_S, Settings
+from immortal_runner.stop import StopSignal
+
+LAMBDA_RESULT_BYTES = 6_291_556
+"""What Lambda takes as a result. Source: error text recorded from AWS."""
+
+MAX_TEXT_CHARACTERS = 4_000
+MAX_STACK_LINES = 40
+"""How much of an error goes into the ledger; the function's log has all of it."""
+
+
+class Account(Protocol):
+    """All that an attempt asks of AWS beside the ledger. ``aws.py`` asks boto3."""
+
+    def get_function(self, name: str, qualifier: str | None) -> Mapping[str, Any]:
+        """GetFunction's answer."""
+        ...
+
+    def get_layer(self, version_arn: str) -> tuple[str, str]:
+        """The link to a layer version's zip, and the zip's hash."""
+        ...
+
+    def assume_role(self, role_arn: str, function_name: str) -> TemporaryCredentials:
+        """Become a role for an hour."""
+        ...
+
+    def open_log_stream(self, group: str, name: str) -> LogStream:
+        """Open a log stream."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What one attempt works with.
+
+    Attributes:
+        owner: Names this process in the ledger.
+        task_arn: The task that carries the attempt; empty outside ECS.
+    """
+
+    settings: Settings
+    ledger: Ledger
+    bucket: Bucket
+    account: Account
+    owner: str
+    task_arn: str
+    stop: StopSignal
+
+    def make(self) -> ExitCode:
+        """Make the attempt.
+
+        Returns:
+            What the task exits with. Everything else is in the ledger.
+        """
+        try:
+            claim = self.ledger.claim(
+                self.settings.run_id,
+                owner=self.owner,
+                place=Place(task_arn=self.task_arn),
+                now_ms=_now_ms(),
+                lease_ms=round(LEASE_S * 1000),
+            )
+        except (NotClaimable, RunUnknown) as refusal:
+            _say(f"nothing to do: {refusal}")
+            return ExitCode.NOTHING_TO_DO
+        heartbeat = Heartbeat(
+            self.ledger, claim, lease_s=LEASE_S, every_s=HEARTBEAT_S, on_lost=lambda: self.stop.ask(grace_s=0)
+        )
+        try:
+            return self._make_under(claim, heartbeat)
+        except LeaseLost as error:
+            _say(str(error))
+            return ExitCode.LEASE_LOST
+        finally:
+            heartbeat.stop()
+
+    def _make_under(self, claim: Claim, heartbeat: Heartbeat) -> ExitCode:
+        try:
+            outcome, note = self._run(claim, heartbeat)
+        except LeaseLost:
+            raise
+        except ImmortalError as error:
+            if error.retryable:
+                self.ledger.release(claim, reason=str(error), now_ms=_now_ms())
+                return ExitCode.RELEASED
+            self.ledger.give_up(claim, reason=str(error), now_ms=_now_ms())
+            return ExitCode.PARKED
+        except Exception as error:
+            broken = f"the runner itself failed with {type(error).__name__}. Next step: read the task's own log"
+            self.ledger.give_up(claim, reason=broken, now_ms=_now_ms())
+            raise
+        if heartbeat.lost:
+            raise LeaseLost(f"run {claim.run.run_id}: the claim was lost while the handler worked; nothing is recorded")
+        self._record(claim, outcome, note)
+        return exit_code_of(outcome)
+
+    def _run(self, claim: Claim, heartbeat: Heartbeat) -> tuple[Outcome, str]:
+        run = claim.run
+        event = fetch(run.event, self.bucket)
+        invoked = FunctionArn.read(run.function_arn)
+        answer = self.account.get_function(str(invoked.unqualified), _qualifier(run, invoked))
+        function = read_function(answer)
+        log = self.account.open_log_stream(function.log_group, new_stream_name(function.version, datetime.now(UTC)))
+        self.ledger.note_log_stream(claim, Place(log_group=log.group, log_stream=log.name))
+        environment = ExecutionEnvironment(
+            function,
+            self._lay_out(function, answer),
+            credentials=EndpointCredentials(lambda: self.account.assume_role(function.role_arn, function.name)),
+            log=log,
+            variables={"AWS_ENDPOINT_URL": self.settings.endpoint_url} if self.settings.endpoint_url else {},
+        )
+        try:
+            with self.stop.heard_by(environment.interrupt):
+                invocation = Invocation(run.run_id, event, str(invoked))
+                outcome = environment.invoke(invocation, timeout_s=None, on_start=heartbeat.note_handler_start)
+        finally:
+            environment.stop()
+        return outcome, _changed_since(function, run)
+
+    def _lay_out(self, function: Function, answer: Mapping[str, Any]) -> Layout:
+        code = Download(f"the code of {function.name}", answer["Code"]["Location"], function.code_sha256)
+        layers = [self._layer_download(arn) for arn in function.layers]
+        with tempfile.TemporaryDirectory(prefix="immortal-download-") as folder:
+            zips = download_all([lambda: code, *layers], Path(folder))
+            return lay_out(zips[0], zips[1:], self.settings.work_dir)
+
+    def _layer_download(self, arn: str) -> Callable[[], Download]:
+        def ask() -> Download:
+            link, sha256 = self.account.get_layer(arn)
+            return Download(f"the layer {arn}", link, sha256)
+
+        return ask
+
+    def _record(self, claim: Claim, outcome: Outcome, note: str) -> None:
+        match outcome:
+            case Returned(result):
+                if len(result) > LAMBDA_RESULT_BYTES:
+                    note = _join(note, f"the result has {len(result)} bytes; Lambda takes {LAMBDA_RESULT_BYTES}")
+                payload = keep(result, name=f"{claim.run.run_id}/result", bucket=self.bucket)
+                self.ledger.complete(claim, result=payload, now_ms=_now_ms(), note=note)
+            case Errored(family="interrupted"):
+                self.ledger.release(
+                    claim, reason="the task was stopped before the handler had finished", now_ms=_now_ms()
+                )
+            case Errored(error_type=error_type, message=message, stack_trace=stack_trace):
+                error = RunError(error_type, _short(message), tuple(map(_short, stack_trace[:MAX_STACK_LINES])))
+                self.ledger.fail(claim, error=error, now_ms=_now_ms(), note=note)
+
+
+def _qualifier(run: Run, invoked: FunctionArn) -> str | None:
+    """The version that ran, where the letter says it; else the version or alias that was invoked."""
+    return (run.version if run.version != "$LATEST" else "") or invoked.qualifier
+
+
+def _changed_since(function: Function, run: Run) -> str:
+    """A note when the code or its configuration is newer than the failure: what ran then can't be had any more."""
+    if run.origin is None or function.version != "$LATEST":
+        return ""
+    modified = datetime.fromisoformat(function.last_modified)
+    failed = datetime.fromtimestamp(run.origin.failed_ms / 1000, UTC)
+    if modified <= failed:
+        return ""
+    return f"the function was changed at {modified:%Y-%m-%d %H:%M:%S} UTC, after it had failed at {failed:%H:%M:%S}"
+
+
+def _short(text: str) -> str:
+    """A text that leaves room for others in the ledger's item."""
+    return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}… ({len(text)} characters)"
+
+
+def _join(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")

@@ -1,0 +1,105 @@
+"""A function as GetFunction describes it, and the reasons not to run it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from immortal_lambda.arns import FunctionArn
+from immortal_lambda.errors import ImmortalError
+
+DEFAULT_MEMORY_MB = 128
+
+
+class FunctionRefused(ImmortalError):
+    """The function can't be rerun as it was; trying again cannot help until its configuration changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One version of a function.
+
+    Attributes:
+        arn: Unqualified.
+        version: Number or ``$LATEST``.
+        timeout_s: Lambda's limit, in seconds; the rerun has none.
+        variables: The customer's own environment; never logged.
+        code_sha256: Base64, as Lambda gives it.
+        layers: ARNs of layer versions, in the order in which they are merged.
+        log_format: ``Text`` or ``JSON``.
+        last_modified: ISO 8601 with milliseconds and ``+0000``.
+
+    Source: Lambda API reference, "GetFunction".
+    """
+
+    name: str
+    arn: str
+    version: str
+    runtime: str
+    handler: str
+    timeout_s: int
+    memory_mb: int
+    role_arn: str
+    variables: Mapping[str, str] = field(repr=False)
+    code_sha256: str
+    code_bytes: int
+    layers: tuple[str, ...]
+    log_group: str
+    log_format: str
+    architecture: str
+    last_modified: str
+    application_log_level: str = ""
+
+    @property
+    def region(self) -> str:
+        """The function's region."""
+        return FunctionArn.read(self.arn).region
+
+
+def read_function(answer: Mapping[str, Any]) -> Function:
+    """Read GetFunction's answer.
+
+    Raises:
+        FunctionRefused: The function can't be rerun faithfully; the message says why and what to do.
+    """
+    configuration = answer["Configuration"]
+    _refuse(configuration)
+    arn = FunctionArn.read(configuration["FunctionArn"]).unqualified
+    logging = configuration.get("LoggingConfig", {})
+    return Function(
+        name=configuration["FunctionName"],
+        arn=str(arn),
+        version=configuration["Version"],
+        runtime=configuration["Runtime"],
+        handler=configuration["Handler"],
+        timeout_s=configuration["Timeout"],
+        memory_mb=configuration.get("MemorySize", DEFAULT_MEMORY_MB),
+        role_arn=configuration["Role"],
+        variables=dict(configuration.get("Environment", {}).get("Variables", {})),
+        code_sha256=configuration["CodeSha256"],
+        code_bytes=configuration["CodeSize"],
+        layers=tuple(layer["Arn"] for layer in configuration.get("Layers", ())),
+        log_group=logging.get("LogGroup") or f"/aws/lambda/{arn.name}",
+        log_format=logging.get("LogFormat", "Text"),
+        architecture=(configuration.get("Architectures") or ["x86_64"])[0],
+        last_modified=configuration["LastModified"],
+        application_log_level=logging.get("ApplicationLogLevel", ""),
+    )
+
+
+def _refuse(configuration: Mapping[str, Any]) -> None:
+    name = configuration["FunctionName"]
+    if error := configuration.get("Environment", {}).get("Error"):
+        raise FunctionRefused(
+            f"the environment variables of {name} can't be read ({error.get('ErrorCode')}: {error.get('Message')}). "
+            "Next step: grant the runner's role kms:Decrypt on the function's key"
+        )
+    if configuration.get("DurableConfig"):
+        raise FunctionRefused(f"{name} is a durable function, whose event is an envelope that only Lambda can serve")
+    if configuration.get("PackageType") == "Image":
+        raise FunctionRefused(f"{name} is a container image, which this runner can't run yet; its event is kept here")
+    if not configuration.get("Runtime", "").startswith("python"):
+        raise FunctionRefused(
+            f"{name} runs on {configuration.get('Runtime')}, which this runner can't run yet; its event is kept here"
+        )
+    if configuration.get("State") in ("Failed", "Deleting"):
+        raise FunctionRefused(f"{name} is in state {configuration['State']}: {configuration.get('StateReason', '')}")

@@ -1,0 +1,69 @@
+"""A function's code on disk, and an execution environment around it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from immortal_runner.credentials import Credentials, StaticCredentials
+from immortal_runner.environment import ExecutionEnvironment
+from immortal_runner.layout import lay_out
+from immortal_runner.machine import this_machine
+from support.functions import FUNCTION, Environments, MemoryLog, make_zip
+from support.needs import need
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog()
+
+
+@pytest.fixture(params=["room", "bare"])
+def environments(
+    request: pytest.FixtureRequest, tmp_path: Path, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Environments]:
+    """Everything about an environment holds in a room of its own and without one."""
+    yield from make_environments(tmp_path, log, monkeypatch, room=request.param == "room")
+
+
+@pytest.fixture
+def rooms(tmp_path: Path, log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environments]:
+    """What holds only in a room."""
+    yield from make_environments(tmp_path, log, monkeypatch, room=True)
+
+
+def make_environments(
+    tmp_path: Path, log: MemoryLog, monkeypatch: pytest.MonkeyPatch, *, room: bool
+) -> Iterator[Environments]:
+    machine = this_machine()
+    if room:
+        need("namespaces", here=machine.rooms)
+    monkeypatch.setattr("immortal_runner.environment.this_machine", lambda: replace(machine, rooms=room))
+    made: list[ExecutionEnvironment] = []
+
+    def make(
+        files: str | Mapping[str, str],
+        *,
+        layers: tuple[Mapping[str, str], ...] = (),
+        credentials: Credentials | None = None,
+        variables: Mapping[str, str] | None = None,
+        **changes: object,
+    ) -> ExecutionEnvironment:
+        files = {"app.py": files} if isinstance(files, str) else files
+        zips = [make_zip(tmp_path / f"{at}.zip", each) for at, each in enumerate((files, *layers))]
+        environment = ExecutionEnvironment(
+            replace(FUNCTION, **changes),  # type: ignore[arg-type]
+            lay_out(zips[0], zips[1:], tmp_path / "root"),
+            credentials=credentials or StaticCredentials("AKIAEXAMPLE", "secret", "token"),
+            log=log,
+            variables=variables,
+        )
+        made.append(environment)
+        return environment
+
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):  # noqa: S108  # where pytest makes folders
+            folder.chmod(0o755)
+    yield make
+    for environment in made:
+        environment.stop()

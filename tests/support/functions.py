@@ -1,0 +1,64 @@
+"""A made-up function, its zip and a log that keeps what it is given."""
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from immortal_runner.environment import ExecutionEnvironment
+from immortal_runner.function import Function
+
+ARN = "arn:aws:lambda:eu-west-1:123456789012:function:report-builder"
+
+FUNCTION = Function(
+    name="report-builder",
+    arn=ARN,
+    version="$LATEST",
+    runtime="python3.13",
+    handler="app.handler",
+    timeout_s=3,
+    memory_mb=128,
+    role_arn="arn:aws:iam::123456789012:role/report-builder",
+    variables={},
+    code_sha256="",
+    code_bytes=0,
+    layers=(),
+    log_group="/aws/lambda/report-builder",
+    log_format="Text",
+    architecture="x86_64",
+    last_modified="2026-11-21T10:00:00.000+0000",
+)
+
+
+class MemoryLog:
+    """A log stream that keeps what it is given."""
+
+    group = FUNCTION.log_group
+    name = "2026/11/21/[$LATEST]0123456789abcdef0123456789abcdef"
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def write(self, data: bytes) -> None:
+        self.data += data
+
+    def flush(self) -> None:
+        """Everything is there already."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    @property
+    def text(self) -> str:
+        return self.data.decode()
+
+
+Environments = Callable[..., ExecutionEnvironment]
+"""What the fixture ``environments`` gives: files, and what differs from ``FUNCTION``, made into an environment."""
+
+
+def make_zip(path: Path, files: Mapping[str, str]) -> Path:
+    """Write a zip of text files."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
