@@ -25,7 +25,7 @@ from immortal_runner.layout import Layout, lay_out
 from immortal_runner.logs import LogStream, new_stream_name
 from immortal_runner.outcomes import Errored, Outcome, Returned
 from immortal_runner.runtime_api import Invocation
-from immortal_runner.settings import HEARTBEAT_S, LEASE_S, Settings
+from immortal_runner.settings import Settings
 from immortal_runner.stop import StopSignal
 
 LAMBDA_RESULT_BYTES = 6_291_556
@@ -85,13 +85,13 @@ class Attempt:
                 owner=self.owner,
                 place=Place(task_arn=self.task_arn),
                 now_ms=_now_ms(),
-                lease_ms=round(LEASE_S * 1000),
+                lease_ms=round(self.settings.lease_s * 1000),
             )
         except (NotClaimable, RunUnknown) as refusal:
             _say(f"nothing to do: {refusal}")
             return ExitCode.NOTHING_TO_DO
         heartbeat = Heartbeat(
-            self.ledger, claim, lease_s=LEASE_S, every_s=HEARTBEAT_S, on_lost=lambda: self.stop.ask(grace_s=0)
+            self.ledger, claim, lease_s=self.settings.lease_s, on_lost=lambda: self.stop.ask(grace_s=0)
         )
         try:
             return self._make_under(claim, heartbeat)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from immortal_lambda.errors import ServiceUnavailable
 from immortal_lambda.ledger import Claim, LeaseLost, Ledger
 
+from immortal_runner.settings import BEATS_PER_LEASE
+
 
 class Heartbeat:
     """Renews a claim until it is told to stop.
@@ -19,13 +21,11 @@ class Heartbeat:
         on_lost: Called once, from the heartbeat's own thread, when the claim is lost.
     """
 
-    def __init__(
-        self, ledger: Ledger, claim: Claim, *, lease_s: float, every_s: float, on_lost: Callable[[], None]
-    ) -> None:
+    def __init__(self, ledger: Ledger, claim: Claim, *, lease_s: float, on_lost: Callable[[], None]) -> None:
         self._ledger = ledger
         self._claim = claim
         self._lease_s = lease_s
-        self._every_s = every_s
+        self._every_s = lease_s / BEATS_PER_LEASE
         self._on_lost = on_lost
         self._handler_ms: int | None = None
         self._wake = threading.Event()

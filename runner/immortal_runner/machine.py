@@ -2,15 +2,15 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
+
+from immortal_runner.distributions import top_level_files, with_requirements
 
 SANDBOX = Path(__file__).with_name("sandbox.py")
 BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
@@ -21,8 +21,6 @@ SANDBOX_UID, SANDBOX_GID = 993, 990
 
 _BUNDLED = ("awslambdaric", "boto3")
 """What Lambda's Python runtimes bring along; what these need comes with them."""
-
-_REQUIREMENT_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,40 +53,8 @@ def this_machine() -> Machine:
         python_home=python_home,
         rooms=not base_image and _rooms_work(),
         base_image=base_image,
-        packages={} if base_image else {"bootstrap.py": BOOTSTRAP, **_bundled_packages()},
+        packages={} if base_image else {"bootstrap.py": BOOTSTRAP, **top_level_files(with_requirements(_BUNDLED))},
     )
-
-
-def _bundled_packages() -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for name in _with_requirements(_BUNDLED):
-        found.update(_top_level_files(distribution(name)))
-    return found
-
-
-def _with_requirements(names: tuple[str, ...]) -> set[str]:
-    """The names of distributions and of all that they need; what isn't installed isn't needed here."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop().lower().replace("_", "-")
-        try:
-            needs = distribution(name).requires or []
-        except PackageNotFoundError:
-            continue
-        if name not in found:
-            found.add(name)
-            waiting += [
-                match[0] for need in needs if "extra ==" not in need and (match := _REQUIREMENT_NAME.match(need))
-            ]
-    return found
-
-
-def _top_level_files(installed: Distribution) -> Iterator[tuple[str, Path]]:
-    for file in installed.files or ():
-        top = file.parts[0]
-        if top not in ("..", "__pycache__"):
-            yield top, Path(str(installed.locate_file(top))).resolve()
 
 
 def _rooms_work() -> bool:

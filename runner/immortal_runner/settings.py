@@ -8,9 +8,9 @@ from pathlib import Path
 from immortal_lambda.errors import ImmortalError
 
 LEASE_S = 60.0
-"""How long a claim holds without a heartbeat."""
+"""How long a claim holds without a heartbeat, unless ``IMMORTAL_LEASE_S`` says otherwise."""
 
-HEARTBEAT_S = 15.0
+BEATS_PER_LEASE = 4
 STOP_GRACE_S = 20.0
 """What a handler gets after SIGTERM; ECS kills after 30 s, and the outcome has to be recorded before that."""
 
@@ -26,6 +26,7 @@ class Settings:
     Attributes:
         work_dir: Where code is laid out; ``/`` in a container, which has the machine to itself.
         metadata_uri: Of the task metadata endpoint, version 4; empty outside ECS.
+        lease_s: How long a claim holds without a heartbeat, in seconds.
         endpoint_url: Of a local AWS; handed on to the function. Empty on AWS.
         lifeline: Descriptor whose end means that whoever started the task is gone; None on AWS.
     """
@@ -34,6 +35,7 @@ class Settings:
     ledger_table: str
     payload_bucket: str
     work_dir: Path
+    lease_s: float
     metadata_uri: str
     endpoint_url: str
     lifeline: int | None
@@ -57,6 +59,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         ledger_table=environ["IMMORTAL_LEDGER_TABLE"],
         payload_bucket=environ["IMMORTAL_PAYLOAD_BUCKET"],
         work_dir=Path(environ.get("IMMORTAL_WORK_DIR") or "/"),
+        lease_s=float(environ.get("IMMORTAL_LEASE_S") or LEASE_S),
         metadata_uri=environ.get("ECS_CONTAINER_METADATA_URI_V4", ""),
         endpoint_url=environ.get("AWS_ENDPOINT_URL", ""),
         lifeline=int(lifeline) if lifeline else None,

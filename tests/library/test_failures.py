@@ -25,4 +25,4 @@ from immortal_lambda.failures import classify
     ids=lambda value: str(value)[:60],
 )
 def test_a_failure_is_sorted_by_what_it_died_of(said: dict[str, str], expected: str) -> None:
-    assert classify(**said).failure_class == expected  # type: ignore[arg-type]
+    assert classify(**said).failure_class == expected

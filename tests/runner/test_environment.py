@@ -202,8 +202,9 @@ def test_the_context_is_the_functions_own(environments: Environments) -> None:
     """Conformance 39, 41, 42 and 43."""
     environment = environments(
         "def handler(event, c):\n"
-        "  return [c.aws_request_id, c.function_name, c.function_version, c.invoked_function_arn, c.memory_limit_in_mb,\n"
-        "          c.log_group_name, c.log_stream_name, c.client_context.custom, c.identity.cognito_identity_id]",
+        "  return [c.aws_request_id, c.function_name, c.function_version, c.invoked_function_arn,\n"
+        "          c.memory_limit_in_mb, c.log_group_name, c.log_stream_name, c.client_context.custom,\n"
+        "          c.identity.cognito_identity_id]",
         version="7",
     )
     identity = json.dumps({"cognitoIdentityId": "eu:1", "cognitoIdentityPoolId": "eu:2"})
@@ -282,8 +283,8 @@ def test_in_a_room_the_function_sees_lambdas_paths(rooms: Environments) -> None:
     environment = rooms(
         "import getpass, os, pathlib\n"
         "def handler(event, context):\n"
-        "  return [os.getcwd(), __file__, open('/opt/data').read(), os.listdir('/tmp'), getpass.getuser(), os.getuid(),\n"
-        "          str(pathlib.Path.home()), os.path.exists('/home')]",
+        "  return [os.getcwd(), __file__, open('/opt/data').read(), os.listdir('/tmp'), getpass.getuser(),\n"
+        "          os.getuid(), str(pathlib.Path.home()), os.path.exists('/home')]",
         layers=({"data": "layered"},),
     )
     assert returned(invoke(environment)) == [

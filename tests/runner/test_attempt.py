@@ -1,0 +1,346 @@
+"""The runner as ECS starts it: a process with an environment, a ledger, and nothing else."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from immortal_lambda.aws import DynamoTable, PayloadBucket
+from immortal_lambda.failures import Failure
+from immortal_lambda.ledger import Ledger
+from immortal_lambda.payloads import Inline, Payload, Stored, fetch, keep
+from immortal_lambda.runs import Origin, Run
+from immortal_local.server import LocalAws
+from immortal_runner.exit_codes import ExitCode
+
+RUN_ID = "7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f2c11"
+
+
+def zipped(files: str | Mapping[str, str]) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, text in ({"app.py": files} if isinstance(files, str) else files).items():
+            archive.writestr(name, text)
+    return data.getvalue()
+
+
+@dataclass
+class Stage:
+    """A function on the local AWS, a run for it in the ledger, and runners on demand."""
+
+    local: LocalAws
+    table: DynamoTable
+    ledger: Ledger
+    bucket: PayloadBucket
+    work_dir: str
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def create(self, code: str | Mapping[str, str], **changes: Any) -> str:
+        name = f"f-{self.table.name}"
+        role = "arn:aws:iam::123456789012:role/runner-tests"
+        functions = self.local.client("lambda")
+        answer = functions.create_function(
+            FunctionName=name,
+            Runtime="python3.13",
+            Role=role,
+            Handler="app.handler",
+            Timeout=1,
+            Code={"ZipFile": zipped(code)},
+            **changes,
+        )
+        functions.get_waiter("function_active_v2").wait(FunctionName=name)
+        return str(answer["FunctionArn"])
+
+    def record(self, arn: str, event: Payload | None = None, **changes: Any) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        run = Run(
+            run_id=RUN_ID,
+            kind="rerun",
+            status="pending",
+            event=event or Inline(b"{}"),
+            created_ms=now_ms,
+            updated_ms=now_ms,
+            function=arn.split(":")[6],
+            function_arn=arn,
+            version="$LATEST",
+            failure=Failure("timeout", "Task timed out after 1.00 seconds"),
+            origin=Origin("arn:aws:sqs:eu-west-1:123456789012:q", "m", changes.pop("failed_ms", now_ms)),
+            due_at_ms=now_ms + 600_000,
+        )
+        assert self.ledger.create(run) is None
+
+    def environment(self) -> dict[str, str]:
+        about = self.local.describe()
+        return {
+            "PATH": os.environ["PATH"],
+            "AWS_ENDPOINT_URL": about["endpoint"],
+            "AWS_DEFAULT_REGION": about["region"],
+            "AWS_ACCESS_KEY_ID": about["access_key_id"],
+            "AWS_SECRET_ACCESS_KEY": about["secret_access_key"],
+            "IMMORTAL_RUN_ID": RUN_ID,
+            "IMMORTAL_LEDGER_TABLE": self.table.name,
+            "IMMORTAL_PAYLOAD_BUCKET": self.bucket.name,
+            "IMMORTAL_WORK_DIR": self.work_dir,
+        }
+
+    def start(self, *, lifeline: int | None = None, lease_s: float = 60) -> subprocess.Popen[str]:
+        kept = {} if lifeline is None else {"IMMORTAL_LIFELINE_FD": str(lifeline)}
+        kept["IMMORTAL_LEASE_S"] = str(lease_s)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "immortal_runner"],
+            env=self.environment() | kept,
+            pass_fds=[] if lifeline is None else [lifeline],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def run(self) -> tuple[int, Run]:
+        process = self.start()
+        process.communicate(timeout=60)
+        return process.returncode, self.ledger.read(RUN_ID)
+
+    def until(self, met: Callable[[Run], object]) -> Run:
+        deadline = time.monotonic() + 20
+        while not met(run := self.ledger.read(RUN_ID)):
+            assert time.monotonic() < deadline, run
+            time.sleep(0.02)
+        return run
+
+    def log(self, run: Run) -> str:
+        logs = self.local.client("logs")
+        events = logs.get_log_events(logGroupName=run.log_group, logStreamName=run.log_stream, startFromHead=True)
+        return "".join(event["message"] for event in events["events"])
+
+
+@pytest.fixture
+def stage(local: LocalAws, table: DynamoTable, ledger: Ledger, tmp_path: Any) -> Iterator[Stage]:
+    iam, s3 = local.client("iam"), local.client("s3")
+    if "runner-tests" not in [role["RoleName"] for role in iam.list_roles()["Roles"]]:
+        iam.create_role(RoleName="runner-tests", AssumeRolePolicyDocument="{}")
+    s3.create_bucket(Bucket=f"b-{table.name}", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    stage = Stage(local, table, ledger, PayloadBucket(s3, f"b-{table.name}"), str(tmp_path / "work"))
+    yield stage
+    for process in stage.processes:
+        process.kill()
+        process.communicate()
+
+
+def result(stage: Stage, run: Run) -> Any:
+    assert run.result is not None, run
+    return json.loads(fetch(run.result, stage.bucket))
+
+
+def test_a_run_is_finished_without_its_limit(stage: Stage) -> None:
+    arn = stage.create(
+        "import boto3, time\n"
+        "def handler(event, context):\n"
+        "  print('working')\n"
+        "  time.sleep(1.5)\n"
+        "  me = boto3.client('sts').get_caller_identity()['Arn']\n"
+        "  return [event, context.aws_request_id, context.invoked_function_arn, me]"
+    )
+    stage.record(arn, Inline(b'{"n": 1}'))
+    code, run = stage.run()
+    assert (code, run.status) == (ExitCode.COMPLETE, "complete")
+    name = arn.split(":")[-1]
+    who = f"arn:aws:sts::123456789012:assumed-role/runner-tests/{name}"
+    assert result(stage, run) == [{"n": 1}, RUN_ID, arn, who]
+    assert run.created_ms <= run.claimed_ms <= run.handler_ms <= run.ended_ms
+    assert run.log_group == f"/aws/lambda/{name}"
+    assert [line.split()[0] for line in stage.log(run).splitlines()] == ["START", "working", "END", "REPORT"]
+
+
+def test_layers_variables_and_packages_are_there(stage: Stage) -> None:
+    functions = stage.local.client("lambda")
+    layers = [
+        functions.publish_layer_version(LayerName=name, Content={"ZipFile": zipped(files)})["LayerVersionArn"]
+        for name, files in (
+            ("first", {"python/shared.py": "who = 'first'", "data/words.txt": "words"}),
+            ("second", {"python/shared.py": "who = 'second'"}),
+        )
+    ]
+    arn = stage.create(
+        {
+            "app.py": "import os, shared, vendored\n"
+            "def handler(event, context): return [shared.who, vendored.who, os.environ['OWN']]",
+            "vendored/__init__.py": "who = 'package'",
+        },
+        Layers=layers,
+        Environment={"Variables": {"OWN": "variable"}},
+    )
+    stage.record(arn)
+    _, run = stage.run()
+    assert result(stage, run) == ["second", "package", "variable"]
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code", "error_type"),
+    [
+        ("def handler(e, c): raise ValueError('row 17')", ExitCode.HANDLER_ERROR, "ValueError"),
+        ("import nothing_of_that_name", ExitCode.INIT_ERROR, "Runtime.ImportModuleError"),
+        ("import os\ndef handler(e, c): os.kill(os.getpid(), 9)", ExitCode.PROCESS_DIED, "Runtime.ExitError"),
+        ("import sys\ndef handler(e, c): sys.exit(3)", ExitCode.PROCESS_DIED, "Runtime.ExitError"),
+    ],
+    ids=["raises", "import", "kills itself", "exits"],
+)
+def test_code_that_fails_leaves_its_own_last_word(stage: Stage, code: str, exit_code: int, error_type: str) -> None:
+    stage.record(stage.create(code))
+    code_found, run = stage.run()
+    assert run.error is not None, run
+    assert (code_found, run.status, run.error.error_type) == (exit_code, "error", error_type)
+
+
+def test_a_handler_cannot_kill_the_runner(stage: Stage) -> None:
+    stage.record(stage.create("import os\ndef handler(event, context): os.kill(os.getppid(), 9)"))
+    _, run = stage.run()
+    assert run.error is not None, run
+    assert run.error.error_type in {"PermissionError", "Runtime.ExitError"}  # the latter where it isn't another user
+
+
+def test_big_events_and_results_travel_by_claim_check(stage: Stage) -> None:
+    arn = stage.create("def handler(event, context): return event * 7")
+    event = keep(json.dumps("x" * 1_000_000).encode(), name="e", bucket=stage.bucket)
+    assert isinstance(event, Stored)
+    stage.record(arn, event)
+    _, run = stage.run()
+    assert isinstance(run.result, Stored)
+    assert result(stage, run) == "x" * 7_000_000
+    assert "Lambda takes 6291556" in run.note
+
+
+def test_the_version_that_failed_is_the_version_that_runs(stage: Stage) -> None:
+    arn = stage.create("def handler(event, context): return ['old', context.function_version]")
+    functions = stage.local.client("lambda")
+    functions.publish_version(FunctionName=arn)
+    functions.update_function_code(FunctionName=arn, ZipFile=zipped("def handler(event, context): return 'new'"))
+    stage.record(f"{arn}:1")
+    _, run = stage.run()
+    assert result(stage, run) == ["old", "1"]
+
+
+def test_code_newer_than_its_failure_is_noted(stage: Stage) -> None:
+    stage.record(stage.create("def handler(event, context): return 1"), failed_ms=1_700_000_000_000)
+    _, run = stage.run()
+    assert run.status == "complete"
+    assert "was changed at" in run.note
+
+
+def test_a_function_that_is_gone_is_parked(stage: Stage) -> None:
+    arn = stage.create("def handler(event, context): return 1")
+    stage.local.client("lambda").delete_function(FunctionName=arn)
+    stage.record(arn)
+    code, run = stage.run()
+    assert (code, run.status) == (ExitCode.PARKED, "parked")
+    assert "is gone. Next step:" in run.reason
+
+
+def test_a_layer_that_is_gone_is_parked(stage: Stage) -> None:
+    """Conformance 60."""
+    functions = stage.local.client("lambda")
+    layer = functions.publish_layer_version(LayerName="doomed", Content={"ZipFile": zipped({"python/a.py": ""})})
+    arn = stage.create("def handler(event, context): return 1", Layers=[layer["LayerVersionArn"]])
+    functions.delete_layer_version(LayerName="doomed", VersionNumber=layer["Version"])
+    stage.record(arn)
+    code, run = stage.run()
+    assert (code, run.status) == (ExitCode.PARKED, "parked")
+    assert "doomed" in run.reason
+
+
+def test_a_zip_that_escapes_its_folder_is_parked(stage: Stage) -> None:
+    stage.record(stage.create({"app.py": "", "../../escaped.py": "x"}))
+    code, run = stage.run()
+    assert (code, run.status) == (ExitCode.PARKED, "parked")
+    assert "leaves the folder" in run.reason
+
+
+def test_an_event_that_was_lost_is_parked(stage: Stage) -> None:
+    arn = stage.create("def handler(event, context): return 1")
+    stage.record(arn, Stored(stage.bucket.name, "gone", "0" * 64, 70_000))
+    code, run = stage.run()
+    assert (code, run.status) == (ExitCode.PARKED, "parked")
+    assert "is gone" in run.reason
+
+
+def test_a_second_runner_finds_nothing_to_do(stage: Stage) -> None:
+    stage.record(stage.create("import time\ndef handler(event, context): time.sleep(2)"))
+    first = stage.start()
+    stage.until(lambda run: run.handler_ms)
+    second = stage.start()
+    second.communicate(timeout=30)
+    assert second.returncode == ExitCode.NOTHING_TO_DO
+    first.communicate(timeout=30)
+    assert stage.ledger.read(RUN_ID).attempt == 1
+
+
+def test_sigterm_gives_the_run_back(stage: Stage) -> None:
+    stage.record(stage.create("import time\ndef handler(event, context): time.sleep(60)"))
+    runner = stage.start()
+    stage.until(lambda run: run.handler_ms)
+    runner.send_signal(signal.SIGTERM)
+    runner.communicate(timeout=20)
+    run = stage.ledger.read(RUN_ID)
+    assert (runner.returncode, run.status) == (ExitCode.RELEASED, "pending")
+    assert "was stopped" in run.reason
+    assert stage.log(run).splitlines()[-1].startswith("REPORT")
+
+
+def test_a_runner_that_is_killed_leaves_an_honest_record_and_no_process(stage: Stage) -> None:
+    mark = f"5{time.time_ns() % 100_000_000}"
+    stage.record(
+        stage.create(
+            f"import subprocess, time\ndef handler(e, c):\n  subprocess.Popen(['sleep', '{mark}'])\n  time.sleep(60)"
+        )
+    )
+    runner = stage.start()
+    run = stage.until(lambda run: run.handler_ms)
+    runner.kill()
+    runner.communicate(timeout=20)
+    found = stage.ledger.read(RUN_ID)
+    assert (found.status, found.attempt, found.result) == ("processing", 1, None)
+    assert found.lease_lost(run.lease_until_ms + 1)
+    deadline = time.monotonic() + 5
+    while mark in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout:  # noqa: S607
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_lost_claim_stops_the_handler_and_nothing_is_recorded(stage: Stage) -> None:
+    stage.record(stage.create("import time\ndef handler(event, context): time.sleep(60)"))
+    runner = stage.start(lease_s=2)
+    run = stage.until(lambda run: run.handler_ms)
+    assert stage.ledger.park(run, reason="an operator said so", now_ms=run.updated_ms)
+    runner.communicate(timeout=20)
+    found = stage.ledger.read(RUN_ID)
+    assert (runner.returncode, found.status, found.reason) == (ExitCode.LEASE_LOST, "parked", "an operator said so")
+
+
+def test_whoever_started_the_task_takes_it_along(stage: Stage) -> None:
+    stage.record(stage.create("import time\ndef handler(event, context): time.sleep(60)"))
+    read_end, write_end = os.pipe()
+    runner = stage.start(lifeline=read_end)
+    os.close(read_end)
+    stage.until(lambda run: run.handler_ms)
+    os.close(write_end)
+    assert runner.wait(timeout=10) == ExitCode.BROKEN
+
+
+def test_an_environment_that_is_incomplete_names_all_that_is_missing() -> None:
+    said = subprocess.run(
+        [sys.executable, "-m", "immortal_runner"],
+        env={"IMMORTAL_RUN_ID": "r"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == ExitCode.BROKEN
+    assert said.stderr.startswith("not set: IMMORTAL_LEDGER_TABLE, IMMORTAL_PAYLOAD_BUCKET.")
