@@ -1,0 +1,65 @@
+"""The runner's image: its build context, put together from what is installed here."""
+
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+from immortal_lambda.errors import ImmortalError
+from immortal_runner.distributions import top_level_files, with_requirements
+
+RUNTIME_PACKAGES = ("boto3", "h11")
+OWN_PACKAGES = ("immortal_lambda", "immortal_runner")
+
+SERVICES = frozenset({"dynamodb", "lambda", "logs", "s3", "sts"})
+"""The service models of botocore that the runner needs; all of them together are ten times the rest."""
+
+
+class NotPortable(ImmortalError):
+    """A package that goes into the image is compiled for this machine."""
+
+
+def assemble_context(folder: Path) -> None:
+    """Put everything that ``docker build`` needs into an empty folder; nothing is downloaded.
+
+    The modules are pure Python, so that one context serves every runtime's interpreter and both architectures.
+
+    Raises:
+        NotPortable: A package holds compiled code.
+    """
+    shutil.copy(container_folder() / "Dockerfile", folder)
+    site = folder / "site"
+    site.mkdir()
+    shutil.copy(container_folder() / "run.py", site)
+    for name, source in top_level_files(with_requirements(RUNTIME_PACKAGES)).items():
+        _copy(source, site / name)
+    for package in OWN_PACKAGES:
+        _copy(_package_folder(package), site / package)
+    if compiled := [path.name for path in site.rglob("*.so")]:
+        raise NotPortable(f"{', '.join(compiled)} runs on this machine only. Next step: install the pure Python wheel")
+    _drop_unused_services(site / "botocore/data")
+
+
+def container_folder() -> Path:
+    """Where the Dockerfile lies: in the wheel, or in the repository."""
+    installed = Path(__file__).with_name("container")
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "container"
+
+
+def _package_folder(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise NotPortable(f"{name} is not installed as files. Next step: pip install immortal-lambda")
+    return Path(spec.origin).parent
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
+
+
+def _drop_unused_services(data: Path) -> None:
+    for service in data.iterdir():
+        if service.is_dir() and service.name not in SERVICES:
+            shutil.rmtree(service)
