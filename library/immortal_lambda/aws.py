@@ -62,7 +62,7 @@ def translated(call: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = error.response["Error"].get("Code", "")
+        code = error_code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _REFUSED:
             raise AccessRefused(f"{call} was refused: {error}. Next step: grant it to the role named there") from error
@@ -181,10 +181,16 @@ def _conditional() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"].get("Code") != "ConditionalCheckFailedException":
+        if error_code(error) != "ConditionalCheckFailedException":
             raise
         item: Any = error.response.get("Item")
         raise ConditionFailed(_unmarshal(item) if item else None) from error
+
+
+def error_code(error: Exception) -> str:
+    """The code of an error that AWS answered; empty for any other error."""
+    answer: dict[str, Any] = getattr(error, "response", {})
+    return str(answer.get("Error", {}).get("Code", ""))
 
 
 def _marshal(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ _PLAIN = {
     "version": "version",
     "reason": "reason",
     "attempt": "attempt",
+    "launches": "launches",
     "owner": "owner",
     "fence": "fence",
     "lease_until": "lease_until_ms",
@@ -31,7 +32,7 @@ _PLAIN = {
 }
 """Members of an item that are a field of a run, as they stand. Times are numbers, Unix milliseconds."""
 
-_ALWAYS = frozenset({"kind", "status", "created_at", "updated_at", "attempt", "fence", "lease_until"})
+_ALWAYS = frozenset({"kind", "status", "created_at", "updated_at", "attempt", "launches", "fence", "lease_until"})
 
 
 def to_item(run: Run) -> dict[str, Any]:

@@ -1,20 +1,23 @@
 """The ledger's protocol: every step of a run as one conditional write."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from typing import Any, Protocol
 
 from immortal_lambda.errors import ImmortalError
 from immortal_lambda.items import from_item, payload_members, to_item
 from immortal_lambda.payloads import Payload
-from immortal_lambda.runs import ENDED, STATUSES, Run, RunError, Status
+from immortal_lambda.runs import ENDED, STATUSES, TRANSITIONS, Run, RunError, Status
 
 RETENTION_S = 90 * 24 * 3600
 """How long an ended run stays on record, counted from its end."""
 
 Item = Mapping[str, Any]
 """A record as the table holds it, in plain values."""
+
+_KEPT = frozenset({"run_id", "part", "created_at", "attempt", "fence"})
+"""Members that a run keeps when it is taken up again."""
 
 _OWN = "#status = :processing AND #owner = :owner AND fence = :fence"
 _NAMES = {"#status": "status", "#owner": "owner"}
@@ -130,7 +133,7 @@ class Ledger:
         yield from merge(*streams, key=lambda run: run.updated_ms, reverse=True)
 
     def due(self, now_ms: int, *, page: int = 50) -> Iterator[str]:
-        """Give the ids of runs that somebody must look at, longest overdue first; it costs what is due, not what exists."""
+        """Give the ids of runs that somebody must look at, longest overdue first: what is due, not what exists."""
         items = self.table.query(
             "due",
             "#due = :due AND due_at <= :now",
@@ -152,8 +155,8 @@ class Ledger:
             item = self.table.update(
                 _key(run_id),
                 "SET #status = :processing, #owner = :owner, lease_until = :lease, due_at = :lease, #due = :due, "
-                "updated_at = :now, claimed_at = :now, task_arn = :task, log_group = :group, log_stream = :stream, fence = fence + :one, "
-                "attempt = attempt + :one REMOVE reason, handler_at",
+                "updated_at = :now, claimed_at = :now, task_arn = :task, log_group = :group, log_stream = :stream, "
+                "fence = fence + :one, attempt = attempt + :one REMOVE reason, handler_at",
                 "attribute_exists(run_id) AND (#status = :pending OR (#status = :processing AND lease_until < :now))",
                 _NAMES | {"#due": "due"},
                 {
@@ -247,6 +250,25 @@ class Ledger:
         """Note why a pending run was not launched and when to try again, unless it has moved on since it was read."""
         self._if_unchanged(run, {"reason": reason, "due_at": due_at_ms, "updated_at": now_ms})
 
+    def order_launch(self, run: Run, *, due_at_ms: int, now_ms: int) -> Run | None:
+        """Count a further launch of a pending run, and say when it counts as lost.
+
+        Returns:
+            The run as it then stands; None when it has moved on since it was read, so that somebody else acts.
+        """
+        ordered = replace(run, launches=run.launches + 1, due_at_ms=due_at_ms, updated_ms=now_ms)
+        members = {"launches": ordered.launches, "due_at": due_at_ms, "updated_at": now_ms}
+        return ordered if self._if_unchanged(run, members) else None
+
+    def take_up(self, parked: Run, anew: Run) -> bool:
+        """Put what is now known of a parked run in the place of what was known, and make it pending.
+
+        Returns:
+            Whether this call took it up: False when it has moved on since it was read.
+        """
+        known = {name: value for name, value in to_item(anew).items() if name not in _KEPT}
+        return self._if_unchanged(parked, known, remove=("reason", "ended_at", "expires_at"))
+
     def park(self, run: Run, *, reason: str, now_ms: int) -> bool:
         """Set a run aside from outside, unless it has moved on since it was read.
 
@@ -298,14 +320,16 @@ class Ledger:
         self._own(claim, ended, remove=("due", "due_at"))
 
     def _if_unchanged(self, run: Run, members: Item, remove: tuple[str, ...] = ()) -> bool:
+        if "status" in members and members["status"] not in TRANSITIONS[run.status]:
+            return False
         expression, names, values = _assign(members, remove)
         try:
             self.table.update(
                 _key(run.run_id),
                 expression,
-                "#status = :was AND fence = :fence",
+                "#status = :was AND fence = :fence AND launches = :launches",
                 {"#status": "status"} | names,
-                {":was": run.status, ":fence": run.fence} | values,
+                {":was": run.status, ":fence": run.fence, ":launches": run.launches} | values,
             )
         except ConditionFailed:
             return False

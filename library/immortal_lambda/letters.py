@@ -29,8 +29,8 @@ class DeadLetter:
         envelope: The form it came in.
         request_id: Lambda's own id of the event; it names the run, so that a dead-letter queue and a destination that
             both report the same event meet in one record.
-        event: JSON text; from a dead-letter queue byte for byte what the caller sent, from a destination as Lambda wrote
-            it.
+        event: JSON text; from a dead-letter queue what the caller sent, byte for byte; from a destination as Lambda
+            wrote it.
         failure: Why Lambda gave up.
         failed_ms: When the letter was sent, Unix milliseconds.
         queue_arn: The queue that it was read from.

@@ -9,6 +9,9 @@ from immortal_lambda.errors import ImmortalError
 INLINE_BYTES = 64 * 1024
 """Up to here a payload lies in the ledger's item itself, which DynamoDB limits to 400 KB."""
 
+KEY_PREFIX = "runs/"
+"""Under it lies all that the bucket forgets after a while; what lies elsewhere, such as code, stays."""
+
 
 class PayloadLost(ImmortalError):
     """The stored bytes are gone or are not those that were stored. A human must find out why."""
@@ -62,13 +65,13 @@ def keep(data: bytes, *, name: str, bucket: Bucket) -> Payload:
 
     Args:
         data: Any bytes.
-        name: What the bytes are, for example ``<run id>/event``; it starts the key.
+        name: What the bytes are, for example ``<run id>/event``; the key is made of it.
         bucket: Where large ones go.
     """
     if len(data) <= INLINE_BYTES:
         return Inline(data)
     sha256 = hashlib.sha256(data).hexdigest()
-    key = f"{name}/{sha256}"
+    key = f"{KEY_PREFIX}{name}/{sha256}"
     bucket.put(key, data)
     return Stored(bucket.name, key, sha256, len(data))
 

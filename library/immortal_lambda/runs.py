@@ -67,6 +67,7 @@ class Run:
         event: What the handler is given.
         reason: Why the run is parked or waits; empty otherwise.
         attempt: Attempts begun so far.
+        launches: Tasks ordered so far; the number is part of what makes ECS start each of them once.
         owner: Who holds the claim; empty when nobody does.
         fence: Grows by one with each claim; without the newest, nothing can be recorded.
         lease_until_ms: Until when the claim holds; 0 when nobody holds it.
@@ -89,6 +90,7 @@ class Run:
     origin: Origin | None = None
     reason: str = ""
     attempt: int = 0
+    launches: int = 0
     owner: str = ""
     fence: int = 0
     lease_until_ms: int = 0

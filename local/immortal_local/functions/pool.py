@@ -1,0 +1,235 @@
+"""The pool: execution environments that stay warm between invocations, as many as are invoked at once."""
+
+import shutil
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from immortal_local.functions.configurations import describe_settled
+from immortal_local.functions.store import Target
+from immortal_local.parts import Ground
+from immortal_local.wire import ApiError
+from immortal_runner.archive import ArchiveRefused
+from immortal_runner.aws import open_log_stream, session_name
+from immortal_runner.credentials import StaticCredentials
+from immortal_runner.environment import ExecutionEnvironment
+from immortal_runner.function import Function, FunctionRefused, read_function
+from immortal_runner.layout import Layout, lay_out, make_scratch
+from immortal_runner.logs import new_stream_name
+
+if TYPE_CHECKING:
+    from mypy_boto3_sts import STSClient
+
+__all__ = ["ACCOUNT_CONCURRENCY", "Pool", "Warm"]
+
+ACCOUNT_CONCURRENCY = 1000
+"""Shared by all functions that reserve nothing. Source: Lambda quotas."""
+
+_IDLE_S = 120.0
+_LOOK_S = 5.0
+
+Key = tuple[str, str, str]
+"""Region, function name and revision: an environment never serves a version other than its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """One execution environment of the pool.
+
+    Attributes:
+        scratch: What it sees as ``/tmp``, its own alone.
+        idle_since: Monotonic seconds.
+    """
+
+    key: Key
+    environment: ExecutionEnvironment
+    scratch: Path
+    idle_since: float = field(default=0.0, compare=False)
+
+    def stop(self) -> None:
+        """Leave no process and no file of it behind, and lose no line of its log."""
+        self.environment.stop()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+class Pool:
+    """Warm execution environments, and how many may run at once.
+
+    Args:
+        folder: Where code is laid out; readable to the functions' own users.
+    """
+
+    def __init__(self, ground: Ground, folder: Path) -> None:
+        self._ground = ground
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._idle: list[Warm] = []
+        self._busy: list[Warm] = []
+        self._running: Counter[tuple[str, str]] = Counter()
+        self._layouts: dict[Key, Layout] = {}
+        self._laying: dict[Key, threading.Lock] = {}
+        self._retired: set[Key] = set()
+        self._stopped = False
+
+    @contextmanager
+    def lease(self, target: Target) -> Iterator[Warm]:
+        """Take an environment for one invocation, warm if there is one.
+
+        Raises:
+            ApiError: Throttled, or the version can't be run here.
+        """
+        with self._admitted(target):
+            warm = self._take(target) or self._make(target)
+            try:
+                yield warm
+            finally:
+                self._give_back(warm)
+
+    @contextmanager
+    def _admitted(self, target: Target) -> Iterator[None]:
+        owner = (target.region, target.name) if target.reserved_concurrency is not None else ("", "")
+        limit = ACCOUNT_CONCURRENCY if target.reserved_concurrency is None else target.reserved_concurrency
+        with self._lock:
+            if self._running[owner] >= limit:
+                raise _throttled(reserved=target.reserved_concurrency is not None)
+            self._running[owner] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running[owner] -= 1
+
+    def _take(self, target: Target) -> Warm | None:
+        key = _key(target)
+        with self._lock:
+            for warm in reversed(self._idle):
+                if warm.key == key:
+                    self._idle.remove(warm)
+                    self._busy.append(warm)
+                    return warm
+        return None
+
+    def _give_back(self, warm: Warm) -> None:
+        with self._lock:
+            if warm in self._busy:
+                self._busy.remove(warm)
+            gone = self._stopped or warm.key in self._retired
+            if not gone:
+                self._idle.append(replace(warm, idle_since=time.monotonic()))
+        if gone:
+            warm.stop()
+
+    def _make(self, target: Target) -> Warm:
+        function = _read(target)
+        layout = self._lay_out(target)
+        scratch = self._folder / "scratch" / uuid.uuid4().hex
+        make_scratch(scratch)
+        stream = new_stream_name(function.version, datetime.now(UTC))
+        log = open_log_stream(self._ground.client("logs", target.region), group=function.log_group, stream=stream)
+        environment = ExecutionEnvironment(
+            function,
+            replace(layout, tmp=scratch),
+            credentials=_assume(self._ground.client("sts", target.region), function),
+            log=log,
+            variables={"AWS_ENDPOINT_URL": self._ground.endpoint},
+        )
+        warm = Warm(_key(target), environment, scratch)
+        with self._lock:
+            stopped = self._stopped
+            self._busy.append(warm)
+        if stopped:
+            self._give_back(warm)
+            raise ApiError("ServiceException", "The local AWS is stopping.", 500)
+        return warm
+
+    def _lay_out(self, target: Target) -> Layout:
+        """Lay a version's code out once, however many ask for it at the same time."""
+        key = _key(target)
+        with self._lock:
+            laying = self._laying.setdefault(key, threading.Lock())
+        with laying:
+            if key not in self._layouts:
+                self._layouts[key] = self._extract(target)
+            return self._layouts[key]
+
+    def _extract(self, target: Target) -> Layout:
+        version = target.version
+        if version.code is None:
+            raise _refused(f"{target.name} is a container image, which the local AWS doesn't run")
+        try:
+            root = self._folder / "code" / uuid.uuid4().hex
+            return lay_out(version.code.file, [layer.file for layer in version.layers], root)
+        except ArchiveRefused as error:
+            raise ApiError(
+                "InvalidZipFileException", f"Lambda could not unzip the deployment package: {error}", 502
+            ) from error
+
+    def retire(self, region: str, name: str, kept: frozenset[str]) -> None:
+        """Stop a function's environments of every revision that isn't kept; busy ones as soon as they are free."""
+        with self._lock:
+            known = {warm.key for warm in (*self._idle, *self._busy)} | set(self._layouts)
+            self._retired |= {key for key in known if key[:2] == (region, name) and key[2] not in kept}
+            gone = [warm for warm in self._idle if warm.key in self._retired]
+            self._idle = [warm for warm in self._idle if warm.key not in self._retired]
+        for warm in gone:
+            threading.Thread(target=warm.stop, name="retire", daemon=True).start()
+
+    def reap(self, stopping: threading.Event) -> None:
+        """Stop what has been idle for long, until told to stop; a worker's work."""
+        while not stopping.wait(_LOOK_S):
+            with self._lock:
+                oldest = time.monotonic() - _IDLE_S
+                gone = [warm for warm in self._idle if warm.idle_since < oldest]
+                self._idle = [warm for warm in self._idle if warm.idle_since >= oldest]
+            for warm in gone:
+                warm.stop()
+
+    def stop(self) -> None:
+        """Stop every environment, all at once; running invocations end as interrupted."""
+        with self._lock:
+            self._stopped = True
+            gone = [*self._idle, *self._busy]
+            self._idle = []
+        threads = [threading.Thread(target=_end, args=(warm,), name="stop") for warm in gone]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _end(warm: Warm) -> None:
+    warm.environment.interrupt(0.0)
+    warm.stop()
+
+
+def _key(target: Target) -> Key:
+    return target.region, target.name, target.version.revision
+
+
+def _read(target: Target) -> Function:
+    try:
+        return read_function({"Configuration": describe_settled(target.version.configuration)})
+    except FunctionRefused as error:
+        raise _refused(str(error)) from error
+
+
+def _refused(reason: str) -> ApiError:
+    return ApiError("InvalidRuntimeException", reason, 502)
+
+
+def _throttled(*, reserved: bool) -> ApiError:
+    reason = "ReservedFunctionConcurrentInvocationLimitExceeded" if reserved else "ConcurrentInvocationLimitExceeded"
+    return ApiError("TooManyRequestsException", "Rate Exceeded.", Reason=reason)
+
+
+def _assume(sts: "STSClient", function: Function) -> StaticCredentials:
+    """Get credentials of the function's role, whose session bears the function's name, as on Lambda."""
+    given = sts.assume_role(RoleArn=function.role_arn, RoleSessionName=session_name(function.name))["Credentials"]
+    return StaticCredentials(given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
