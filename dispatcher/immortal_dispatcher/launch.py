@@ -1,0 +1,133 @@
+"""Ordering a task for a run: what ECS is asked, and what its answer means."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from immortal_dispatcher.settings import Settings
+from immortal_lambda.runs import Run
+
+CONTAINER = "runner"
+RUN_ID = "IMMORTAL_RUN_ID"
+
+Cause = Literal["capacity", "throttled", "unavailable", "refused", "misconfigured"]
+
+_MINUTE_MS = 60_000
+_WAITS: dict[Cause, tuple[int, int]] = {
+    "capacity": (_MINUTE_MS, 15 * _MINUTE_MS),
+    "throttled": (_MINUTE_MS, 5 * _MINUTE_MS),
+    "unavailable": (_MINUTE_MS, 15 * _MINUTE_MS),
+    "refused": (5 * _MINUTE_MS, 60 * _MINUTE_MS),
+    "misconfigured": (5 * _MINUTE_MS, 60 * _MINUTE_MS),
+}
+"""The first wait and the longest, by cause: what a human must mend is asked less often than what time mends."""
+
+_CAUSES: dict[str, Cause] = {
+    "ThrottlingException": "throttled",
+    "Throttling": "throttled",
+    "TooManyRequestsException": "throttled",
+    "RequestLimitExceeded": "throttled",
+    "AccessDeniedException": "refused",
+    "AccessDenied": "refused",
+    "BlockedException": "refused",
+    "UnrecognizedClientException": "refused",
+    "ServerException": "unavailable",
+    "InternalFailure": "unavailable",
+    "ServiceUnavailable": "unavailable",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """ECS has taken the order, now or on an earlier call with the same token."""
+
+    task_arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """ECS has not taken the order, or never answered."""
+
+    cause: Cause
+    reason: str
+
+
+def order_task(run: Run, settings: Settings) -> dict[str, Any]:
+    """Write a ``RunTask`` request for a run; the same launch of the same run gives the same request."""
+    return {
+        "cluster": settings.cluster,
+        "taskDefinition": settings.task_definition,
+        "count": 1,
+        "launchType": "FARGATE",
+        "networkConfiguration": {"awsvpcConfiguration": _network(settings)},
+        "overrides": {
+            "containerOverrides": [{"name": CONTAINER, "environment": [{"name": RUN_ID, "value": run.run_id}]}]
+        },
+        "startedBy": f"immortal/{run.run_id}"[:128],
+        "clientToken": name_launch(run.run_id, run.launches),
+        "tags": [{"key": "immortal:run-id", "value": run.run_id}],
+        "enableECSManagedTags": True,
+    }
+
+
+def name_launch(run_id: str, launches: int) -> str:
+    """Name one launch of one run, so that ECS starts it once.
+
+    Returns:
+        64 hex characters, all that RunTask's ``clientToken`` takes. ECS forgets it an hour after the task's end, at the
+        latest after a day: it helps the run's claim and does not replace it.
+
+    Source: ECS developer guide, "Ensuring idempotency".
+    """
+    return hashlib.sha256(f"{run_id}/{launches}".encode()).hexdigest()
+
+
+def read_answer(answer: Mapping[str, Any]) -> Started | Refused:
+    """Read what ``RunTask`` answered; most refusals come with HTTP status 200.
+
+    Source: ECS developer guide, "API failure reasons".
+    """
+    if tasks := answer.get("tasks"):
+        return Started(tasks[0]["taskArn"])
+    said = [f"{failure.get('reason', 'no reason given')} {failure.get('detail', '')}" for failure in answer["failures"]]
+    return Refused("capacity", "; ".join(text.strip() for text in said) or "ECS started no task and gave no reason")
+
+
+def read_error(code: str, message: str, *, status: int, task_arns: tuple[str, ...] = ()) -> Started | Refused:
+    """Read the error that ``RunTask`` raised.
+
+    Args:
+        status: HTTP status.
+        task_arns: ``resourceIds`` of a ``ConflictException``: the tasks that this token has already started.
+    """
+    if code == "ConflictException":
+        return Started(task_arns[0] if task_arns else "")
+    cause: Cause = "unavailable" if status >= 500 else _CAUSES.get(code, "misconfigured")  # noqa: PLR2004  # HTTP
+    return Refused(cause, f"{code}: {message}")
+
+
+def wait_ms(cause: Cause, launches: int) -> int:
+    """Say how long to wait before the next launch: doubled with each one, up to the longest wait of the cause."""
+    first, longest = _WAITS[cause]
+    return min(first << min(max(launches - 1, 0), 16), longest)
+
+
+def explain_wait(refused: Refused, launches: int) -> str:
+    """Say why a run waits and what a human could do, in one sentence for the record."""
+    steps: dict[Cause, str] = {
+        "capacity": "raise the account's Fargate vCPU quota if this lasts",
+        "throttled": "nothing, unless this lasts",
+        "unavailable": "nothing, unless this lasts",
+        "refused": "grant what is named here to the role that the message names",
+        "misconfigured": "mend what is named here, for example with immortal deploy",
+    }
+    return (
+        f"launch {launches} was not accepted ({refused.cause}): {refused.reason}. It is tried again by itself. "
+        f"Next step: {steps[refused.cause]}"
+    )
+
+
+def _network(settings: Settings) -> dict[str, Any]:
+    groups = {"securityGroups": list(settings.security_groups)} if settings.security_groups else {}
+    return {"subnets": list(settings.subnets), "assignPublicIp": settings.assign_public_ip, **groups}

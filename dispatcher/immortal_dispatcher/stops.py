@@ -1,0 +1,122 @@
+"""Stopped tasks: how ECS tells of them, and what that means for the run that they carried."""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from immortal_dispatcher.launch import CONTAINER, RUN_ID, wait_ms
+from immortal_lambda.runs import Run
+
+_SIGNALLED = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """How a task ended, as far as ECS knows.
+
+    Attributes:
+        run_id: The run that it was started for; empty when the task names none.
+        stop_code: ECS's class of the end, for example ``EssentialContainerExited``; empty when ECS gives none.
+        stopped_reason: ECS's own words.
+        exit_code: Of the runner's container; None when it never ran.
+        container_reason: What ECS says about the runner's container, for example that it ran out of memory.
+
+    Source: ECS API reference, "Task" and "Container".
+    """
+
+    task_arn: str
+    run_id: str = ""
+    stop_code: str = ""
+    stopped_reason: str = ""
+    exit_code: int | None = None
+    container_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Park:
+    """Set the run aside for a human."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Postpone:
+    """Leave the run as it is and look again later."""
+
+    reason: str
+    due_at_ms: int
+
+
+def read_stop(task: Mapping[str, Any]) -> Stop | None:
+    """Read a task as ``DescribeTasks`` and the event "ECS Task State Change" show it; None while it has not stopped."""
+    if task.get("lastStatus") != "STOPPED":
+        return None
+    runner = _named_runner(task.get("containers", []))
+    return Stop(
+        task_arn=task["taskArn"],
+        run_id=_run_id(task),
+        stop_code=task.get("stopCode", ""),
+        stopped_reason=task.get("stoppedReason", ""),
+        exit_code=runner.get("exitCode"),
+        container_reason=runner.get("reason", ""),
+    )
+
+
+def after_stop(run: Run, stop: Stop, *, now_ms: int) -> Park | Postpone | None:
+    """Decide what a task's end means for the run that it was started for; None when it means nothing.
+
+    A run that the task held is parked: its outcome was not recorded, so nobody knows how far the handler came. A run
+    that waits and that this task never held is launched again.
+    """
+    held = run.task_arn == stop.task_arn
+    if run.status == "processing" and held:
+        return Park(explain_lost(stop, run.run_id))
+    if run.status == "pending" and not held:
+        return Postpone(
+            f"{describe(stop)} before it claimed the run. It is launched again by itself. Next step: nothing, unless "
+            "this lasts; then look at the image, the subnets and the runner's log",
+            now_ms + wait_ms("misconfigured" if stop.exit_code is None else "unavailable", run.launches),
+        )
+    return None
+
+
+def explain_lost(stop: Stop, run_id: str) -> str:
+    """Say that a task ended while it held a run, and what a human can do."""
+    return (
+        f"{describe(stop)} before an outcome was recorded: how far the handler came is not known. Next step: see what "
+        f"it did (immortal runs logs {run_id}), then send the event again if it may run twice; it is kept with this run"
+    )
+
+
+def describe(stop: Stop) -> str:
+    """Say how a task ended: ``task 5f3c stopped (EssentialContainerExited, exit code 137, killed by SIGKILL)``."""
+    said = [
+        stop.stop_code,
+        stop.stopped_reason,
+        f"exit code {stop.exit_code}" if stop.exit_code is not None else "",
+        _signal(stop.exit_code),
+        stop.container_reason,
+    ]
+    details = ", ".join(filter(None, said))
+    return f"task {stop.task_arn.rpartition('/')[2]} stopped" + (f" ({details})" if details else "")
+
+
+def _signal(exit_code: int | None) -> str:
+    if exit_code is None or exit_code <= _SIGNALLED:
+        return ""
+    try:
+        return f"killed by {signal.Signals(exit_code - _SIGNALLED).name}"
+    except ValueError:
+        return ""
+
+
+def _named_runner(containers: list[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The runner among the containers; AWS adds some of its own to a task, such as GuardDuty's."""
+    return next((container for container in containers if container.get("name") == CONTAINER), {})
+
+
+def _run_id(task: Mapping[str, Any]) -> str:
+    override = _named_runner(task.get("overrides", {}).get("containerOverrides", []))
+    variables: dict[str, str] = {pair["name"]: pair["value"] for pair in override.get("environment", [])}
+    return variables.get(RUN_ID, "")

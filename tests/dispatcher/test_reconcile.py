@@ -1,0 +1,177 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from immortal_dispatcher.decide import START_GRACE_MS
+from immortal_dispatcher.launch import Refused
+from immortal_dispatcher.reconcile import reconcile_stop, sweep
+from immortal_dispatcher.stops import Stop
+from immortal_lambda.ledger import Claim, Place
+from immortal_lambda.payloads import Inline
+from immortal_lambda.runs import Run
+from support.accounts import FakeAccount, Said
+
+NOW = 1_800_000_000_000
+TASK = "arn:aws:ecs:eu-west-1:111122223333:task/immortal/5f3c"
+
+
+def pending(run_id: str = "r-1", *, due_at_ms: int = NOW) -> Run:
+    return Run(run_id, "rerun", "pending", Inline(b"{}"), NOW, NOW, function_arn="arn", launches=1, due_at_ms=due_at_ms)
+
+
+def claim(account: FakeAccount, run: Run, *, task_arn: str = TASK, lease_ms: int = 60_000) -> Claim:
+    account.ledger.create(run)
+    return account.ledger.claim(run.run_id, owner="me", place=Place(task_arn), now_ms=NOW, lease_ms=lease_ms)
+
+
+def stopped(run_id: str = "r-1", exit_code: int | None = 137) -> dict[str, Any]:
+    return {
+        "taskArn": TASK,
+        "lastStatus": "STOPPED",
+        "stopCode": "EssentialContainerExited" if exit_code is not None else "TaskFailedToStart",
+        "stoppedReason": "it ended",
+        "containers": [{"name": "runner"} | ({} if exit_code is None else {"exitCode": exit_code})],
+        "overrides": {
+            "containerOverrides": [{"name": "runner", "environment": [{"name": "IMMORTAL_RUN_ID", "value": run_id}]}]
+        },
+    }
+
+
+def look(account: FakeAccount, said: Said, *, now_ms: int = NOW) -> None:
+    sweep(account, clock=lambda: now_ms, say=said)
+
+
+def test_a_task_killed_in_the_middle_leaves_a_parked_run_that_says_so(account: FakeAccount, said: Said) -> None:
+    claim(account, pending())
+    reconcile_stop(stopped(), account, now_ms=NOW + 1, say=said)
+    run = account.ledger.read("r-1")
+    assert run.status == "parked"
+    assert "exit code 137, killed by SIGKILL" in run.reason
+
+
+def test_a_task_that_recorded_its_outcome_changes_nothing_when_it_stops(account: FakeAccount, said: Said) -> None:
+    held = claim(account, pending())
+    account.ledger.complete(held, result=Inline(b"7"), now_ms=NOW)
+    reconcile_stop(stopped(exit_code=0), account, now_ms=NOW + 1, say=said)
+    assert account.ledger.read("r-1").status == "complete"
+
+
+def test_a_task_that_failed_to_start_leaves_a_run_that_the_sweep_launches_again(
+    account: FakeAccount, said: Said
+) -> None:
+    account.ledger.create(pending(due_at_ms=NOW + START_GRACE_MS))
+    reconcile_stop(stopped(exit_code=None), account, now_ms=NOW, say=said)
+    run = account.ledger.read("r-1")
+    assert run.status == "pending"
+    assert "TaskFailedToStart" in run.reason
+    look(account, said, now_ms=run.due_at_ms)
+    assert account.launched == ["r-1"]
+
+
+def test_a_stopped_task_of_an_unknown_run_is_only_told(account: FakeAccount, said: Said) -> None:
+    reconcile_stop(stopped("nobody"), account, now_ms=NOW, say=said)
+    assert [line["said"] for line in said.lines] == ["no such run"]
+
+
+def test_a_launch_that_nobody_claimed_in_time_is_made_again_under_the_next_number(
+    account: FakeAccount, said: Said
+) -> None:
+    account.ledger.create(pending())
+    look(account, said)
+    run = account.ledger.read("r-1")
+    assert (run.status, run.launches, run.due_at_ms) == ("pending", 2, NOW + START_GRACE_MS)
+    look(account, said)
+    assert account.launched == ["r-1"]
+
+
+def test_each_launch_has_its_own_token(account: FakeAccount, said: Said) -> None:
+    account.ledger.create(pending())
+    look(account, said)
+    look(account, said, now_ms=NOW + START_GRACE_MS)
+    first, second = account.orders
+    assert first["clientToken"] != second["clientToken"]
+
+
+def test_a_refused_launch_is_tried_again_later_and_later(account: FakeAccount, said: Said) -> None:
+    account.refusal = Refused("misconfigured", "no such cluster")
+    account.ledger.create(pending())
+    waits, now_ms = [], NOW
+    for _ in range(3):
+        look(account, said, now_ms=now_ms)
+        run = account.ledger.read("r-1")
+        waits.append(run.due_at_ms - now_ms)
+        now_ms = run.due_at_ms
+    assert waits[0] < waits[1] < waits[2]
+
+
+def test_a_sweep_ends_when_there_is_no_room_and_the_rest_stays_due(account: FakeAccount, said: Said) -> None:
+    account.refusal = Refused("capacity", "no room")
+    for number in range(3):
+        account.ledger.create(pending(f"r-{number}", due_at_ms=NOW - 10 + number))
+    look(account, said)
+    assert account.launched == ["r-0"]
+    assert sorted(account.ledger.due(NOW)) == ["r-1", "r-2"]
+
+
+def test_a_run_that_is_not_due_is_left_alone(account: FakeAccount, said: Said) -> None:
+    account.ledger.create(pending(due_at_ms=NOW + 1))
+    look(account, said)
+    assert account.orders == []
+
+
+def test_a_run_that_its_task_gave_back_is_launched_again(account: FakeAccount, said: Said) -> None:
+    held = claim(account, pending())
+    account.ledger.release(held, reason="interrupted", now_ms=NOW)
+    reconcile_stop(stopped(exit_code=23), account, now_ms=NOW, say=said)
+    look(account, said)
+    assert account.launched == ["r-1"]
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        (Stop(TASK, stopped_reason="ECS no longer knows it"), "ECS no longer knows it"),
+        (Stop(TASK, "r-1", "EssentialContainerExited", "", 1), "exit code 1"),
+    ],
+)
+def test_a_lost_lease_of_a_task_that_has_ended_parks_the_run(
+    account: FakeAccount, said: Said, stop: Stop, words: str
+) -> None:
+    claim(account, pending(), lease_ms=10)
+    account.stops = {TASK: stop}
+    look(account, said, now_ms=NOW + 11)
+    run = account.ledger.read("r-1")
+    assert run.status == "parked"
+    assert words in run.reason
+
+
+def test_a_lost_lease_of_a_task_that_still_runs_is_left_to_it(account: FakeAccount, said: Said) -> None:
+    claim(account, pending(), lease_ms=10)
+    account.stops = {TASK: None}
+    look(account, said, now_ms=NOW + 11)
+    run = account.ledger.read("r-1")
+    assert (run.status, run.fence) == ("processing", 1)
+    assert list(account.ledger.due(NOW + 11)) == []
+
+
+def test_a_lost_lease_without_a_task_parks_the_run(account: FakeAccount, said: Said) -> None:
+    claim(account, pending(), task_arn="", lease_ms=10)
+    look(account, said, now_ms=NOW + 11)
+    assert account.ledger.read("r-1").status == "parked"
+
+
+def test_a_run_that_cannot_be_looked_at_does_not_keep_the_next_one_waiting(account: FakeAccount, said: Said) -> None:
+    claim(account, pending("r-1"), lease_ms=10)  # its task is one that the account fails to look up
+    account.ledger.create(pending("r-2", due_at_ms=NOW + 11))
+    look(account, said, now_ms=NOW + 11)
+    assert account.launched == ["r-2"]
+    assert [line["run_id"] for line in said.lines if line["said"] == "looked in vain"] == ["r-1"]
+
+
+def test_a_run_that_moved_on_in_the_meantime_is_not_parked(account: FakeAccount) -> None:
+    claim(account, pending())
+    stale = account.ledger.read("r-1")
+    account.ledger.complete(Claim(stale, "me", stale.fence), result=Inline(b"7"), now_ms=NOW)
+    assert not account.ledger.park(replace(stale), reason="late", now_ms=NOW)
+    assert account.ledger.read("r-1").status == "complete"

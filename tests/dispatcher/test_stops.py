@@ -1,0 +1,85 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from immortal_dispatcher.stops import Park, Postpone, Stop, after_stop, describe, read_stop
+from immortal_lambda.payloads import Inline
+from immortal_lambda.runs import Run, Status
+
+TASK = "arn:aws:ecs:eu-west-1:111122223333:task/immortal/5f3c"
+NOW = 1_800_000_000_000
+RUN = Run("r-1", "rerun", "processing", Inline(b"{}"), 0, 0, task_arn=TASK, launches=1)
+KILLED = Stop(TASK, "r-1", "EssentialContainerExited", "Essential container in task exited", 137)
+
+
+def task(**members: Any) -> dict[str, Any]:
+    return {
+        "taskArn": TASK,
+        "lastStatus": "STOPPED",
+        "stopCode": "EssentialContainerExited",
+        "stoppedReason": "Essential container in task exited",
+        "containers": [
+            {"name": "aws-guardduty-agent-x", "exitCode": 0},
+            {"name": "runner", "exitCode": 137, "reason": "OutOfMemoryError: Container killed due to memory usage"},
+        ],
+        "overrides": {
+            "containerOverrides": [
+                {"name": "aws-guardduty-agent-x"},
+                {"name": "runner", "environment": [{"name": "IMMORTAL_RUN_ID", "value": "r-1"}]},
+            ]
+        },
+        **members,
+    }
+
+
+def test_the_runner_is_found_among_the_containers_that_aws_adds() -> None:
+    stop = read_stop(task())
+    assert stop is not None
+    assert (stop.run_id, stop.exit_code) == ("r-1", 137)
+
+
+def test_a_task_that_still_runs_has_not_stopped() -> None:
+    assert read_stop(task(lastStatus="DEPROVISIONING")) is None
+
+
+def test_a_task_that_never_started_has_no_exit_code() -> None:
+    stop = read_stop(task(stopCode="TaskFailedToStart", containers=[{"name": "runner"}]))
+    assert stop is not None
+    assert stop.exit_code is None
+
+
+def test_a_stop_is_described_with_all_that_ecs_knows() -> None:
+    stop = read_stop(task())
+    assert stop is not None
+    assert describe(stop) == (
+        "task 5f3c stopped (EssentialContainerExited, Essential container in task exited, exit code 137, killed by "
+        "SIGKILL, OutOfMemoryError: Container killed due to memory usage)"
+    )
+
+
+def test_a_run_that_the_task_held_is_parked_with_the_stop_in_its_reason() -> None:
+    decision = after_stop(RUN, KILLED, now_ms=NOW)
+    assert isinstance(decision, Park)
+    assert "killed by SIGKILL" in decision.reason
+    assert "Next step:" in decision.reason
+
+
+def test_a_run_that_the_task_never_claimed_is_launched_again_later() -> None:
+    waiting = replace(RUN, status="pending", task_arn="")
+    decision = after_stop(waiting, KILLED, now_ms=NOW)
+    assert isinstance(decision, Postpone)
+    assert decision.due_at_ms > NOW
+
+
+def test_a_run_that_its_task_gave_back_keeps_its_own_reason_and_due_time() -> None:
+    assert after_stop(replace(RUN, status="pending"), KILLED, now_ms=NOW) is None
+
+
+def test_the_end_of_a_twin_task_means_nothing_for_a_run_in_other_hands() -> None:
+    assert after_stop(replace(RUN, task_arn="arn:another"), KILLED, now_ms=NOW) is None
+
+
+@pytest.mark.parametrize("status", ["complete", "error", "cancelled", "parked"])
+def test_a_run_that_has_ended_stays_as_it_is(status: Status) -> None:
+    assert after_stop(replace(RUN, status=status), KILLED, now_ms=NOW) is None
