@@ -1,4 +1,4 @@
-"""The runner's image: its build context, put together from what is installed here."""
+"""The build context of the runner's image, put together from what is installed here."""
 
 import shutil
 from importlib.util import find_spec

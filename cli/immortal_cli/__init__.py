@@ -1,0 +1,1 @@
+"""``immortal``, the operator's tool."""

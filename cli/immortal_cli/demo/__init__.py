@@ -1,0 +1,1 @@
+"""``immortal demo``: the whole path on this machine, watched."""

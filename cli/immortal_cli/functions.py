@@ -1,0 +1,150 @@
+"""The account's functions and their roles, as attaching needs them, and the changes carried out on them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any, assert_never
+from urllib.parse import unquote
+
+from immortal_cli.aws import Account, read_outputs
+from immortal_cli.errors import Failed
+from immortal_cli.plan import (
+    REMEMBERED,
+    FunctionState,
+    Installation,
+    NameTarget,
+    PutSendPolicy,
+    PutTrust,
+    Remember,
+    Role,
+    Step,
+)
+
+_PATIENCE_S = 60.0
+"""How long IAM may take until Lambda sees a new right; AWS names no bound."""
+
+
+def find_installation(account: Account, name: str) -> Installation:
+    """Find an installation by its name."""
+    store, runner = read_outputs(account, f"{name}-store"), read_outputs(account, f"{name}-runner")
+    return Installation(name, store["FailureQueueArn"], runner["TaskRoleArn"])
+
+
+def read_functions(account: Account, names: Sequence[str], installation: Installation) -> list[FunctionState]:
+    """Read functions and their roles as they are now.
+
+    Raises:
+        Failed: A name is unknown; the message names the nearest.
+    """
+    listed = _list_functions(account)
+    roles: dict[str, Role] = {}
+    states = []
+    for name in dict.fromkeys(names):
+        function = listed.get(name) or _refuse_unknown(account, name, listed)
+        role_arn = function["Role"]
+        if role_arn not in roles:
+            roles[role_arn] = _read_role(account, role_arn.rpartition("/")[2], installation.policy_name)
+        states.append(_read_state(account, function, roles[role_arn], listed, installation))
+    return states
+
+
+def list_attached(account: Account, queue_arn: str) -> list[str]:
+    """Give the names of the functions whose dead-letter queue this is."""
+    return sorted(name for name, function in _list_functions(account).items() if _target(function) == queue_arn)
+
+
+def carry_out(account: Account, step: Step) -> None:
+    """Carry out one step of a plan; carrying it out again changes nothing."""
+    match step:
+        case PutSendPolicy(role, policy, None):
+            account.client("iam").delete_role_policy(RoleName=role, PolicyName=policy)
+        case PutSendPolicy(role, policy, document):
+            account.client("iam").put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
+        case PutTrust(role, document, _):
+            account.client("iam").update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(document))
+        case Remember(function_arn, None):
+            account.client("lambda").untag_resource(Resource=function_arn, TagKeys=[REMEMBERED])
+        case Remember(function_arn, target):
+            account.client("lambda").tag_resource(Resource=function_arn, Tags={REMEMBERED: target})
+        case NameTarget(function, _, target):
+            _name_target(account, function, target)
+        case _:
+            assert_never(step)
+
+
+def _list_functions(account: Account) -> dict[str, Mapping[str, Any]]:
+    pages = account.client("lambda").get_paginator("list_functions").paginate()
+    return {function["FunctionName"]: function for page in pages for function in page["Functions"]}
+
+
+def _refuse_unknown(account: Account, name: str, listed: Mapping[str, object]) -> Mapping[str, Any]:
+    region = account.client("lambda").meta.region_name
+    nearest = get_close_matches(name, listed, n=1, cutoff=0.4)
+    hint = f"Nearest: {nearest[0]}" if nearest else "Next step: check the region and the account"
+    raise Failed(f'no function "{name}" in {region}. {hint}.')
+
+
+def _read_role(account: Account, name: str, policy_name: str) -> Role:
+    iam = account.client("iam")
+    trust = _document(iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"])
+    try:
+        policy = _document(iam.get_role_policy(RoleName=name, PolicyName=policy_name)["PolicyDocument"])
+    except iam.exceptions.NoSuchEntityException:
+        policy = None
+    return Role(name, policy, trust)
+
+
+def _document(document: Any) -> Mapping[str, Any]:
+    """A policy as boto3 gives it, decoded already or not."""
+    read: Mapping[str, Any] = json.loads(unquote(document)) if isinstance(document, str) else document
+    return read
+
+
+def _read_state(
+    account: Account,
+    function: Mapping[str, Any],
+    role: Role,
+    listed: Mapping[str, Mapping[str, Any]],
+    installation: Installation,
+) -> FunctionState:
+    name, arn = function["FunctionName"], function["FunctionArn"]
+    return FunctionState(
+        name=name,
+        arn=arn,
+        role=role,
+        target=_target(function),
+        remembered=account.client("lambda").list_tags(Resource=arn).get("Tags", {}).get(REMEMBERED),
+        runtime=function.get("Runtime", ""),
+        sharers=tuple(
+            other["FunctionName"]
+            for other in listed.values()
+            if other["Role"] == function["Role"]
+            and other["FunctionName"] != name
+            and _target(other) == installation.queue_arn
+        ),
+    )
+
+
+def _target(function: Mapping[str, Any]) -> str:
+    target: str = function.get("DeadLetterConfig", {}).get("TargetArn", "")
+    return target
+
+
+def _name_target(account: Account, function: str, target: str) -> None:
+    """Change ``DeadLetterConfig``; Lambda refuses until it sees that the role may send, which takes some seconds."""
+    functions = account.client("lambda")
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        functions.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})
+        try:
+            functions.update_function_configuration(FunctionName=function, DeadLetterConfig={"TargetArn": target})
+        except functions.exceptions.InvalidParameterValueException as error:
+            if "does not have permissions" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(2)
+        else:
+            break
+    functions.get_waiter("function_updated_v2").wait(FunctionName=function, WaiterConfig={"Delay": 1})

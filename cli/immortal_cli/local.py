@@ -1,0 +1,111 @@
+"""``immortal local``: an AWS on this machine."""
+
+import shlex
+import socket
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import urlsplit
+
+import click
+
+from immortal_cli.errors import Failed
+from immortal_cli.output import json_option, write_json
+from immortal_cli.state import find_word, leave_word, state_file, take_word_back
+
+_MISSING = "the local AWS is an extra of its own. Next step: pip install 'immortal-lambda[local]'"
+
+
+@click.group()
+def local() -> None:
+    """Run an AWS on this machine."""
+
+
+@local.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+@click.option("--region", default="us-east-1", show_default=True, help="Region that clients should name.")
+@click.option(
+    "--engine",
+    default="process",
+    show_default=True,
+    type=click.Choice(["process", "docker"]),
+    help="What carries a task: a child process, or a container of the local Docker engine.",
+)
+@click.option(
+    "--time-scale",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Factor on AWS's own waits, such as those between retries; 0.01 makes a minute 0.6 s.",
+)
+def up(host: str, port: int, region: str, engine: Literal["process", "docker"], time_scale: float) -> None:
+    """Run a local AWS until Ctrl-C; the first line says in JSON how to reach it."""
+    try:
+        from immortal_local import server  # noqa: PLC0415  # an extra, and slow to import
+    except ModuleNotFoundError as error:
+        raise Failed(f"{error}: {_MISSING}") from error
+    file = state_file()
+    told: dict[str, str] = {}
+
+    def remember(description: Mapping[str, str]) -> None:
+        told.update(description)
+        leave_word(description, file)
+
+    try:
+        server.up(host, port, region=region, time_scale=time_scale, engine=engine, announced=remember)
+    except (OSError, RuntimeError) as error:
+        raise Failed(f"{error}. Next step: choose another --host, --port or --engine") from error
+    finally:
+        take_word_back(told, file)
+
+
+@local.command()
+@click.option("--endpoint", metavar="URL", help="The local AWS to use instead of the one that was started last.")
+@json_option
+def env(endpoint: str | None, *, as_json: bool) -> None:
+    """Print the exports that point this shell at the running local AWS.
+
+    Use it as: eval "$(immortal local env)"
+    """
+    description = find_word(state_file())
+    if endpoint is not None and (description is None or description["endpoint"] != endpoint):
+        description = {"endpoint": endpoint, "region": "us-east-1"} | _any_credentials()
+    if description is None or not _answers(description["endpoint"]):
+        where = f" at {endpoint}" if endpoint else ""
+        raise Failed(f"no local AWS is running{where}. Next step: immortal local up")
+    if as_json:
+        write_json(name_variables(description))
+    else:
+        for line in write_exports(description):
+            click.echo(line)
+
+
+def name_variables(description: Mapping[str, str]) -> dict[str, str]:
+    """Give the environment variables that AWS's clients read."""
+    return {
+        "AWS_ENDPOINT_URL": description["endpoint"],
+        "AWS_REGION": description["region"],
+        "AWS_DEFAULT_REGION": description["region"],
+        "AWS_ACCESS_KEY_ID": description["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": description["secret_access_key"],
+    }
+
+
+def write_exports(description: Mapping[str, str]) -> list[str]:
+    """Write them as lines for a shell; a profile or a session token from before would win over them."""
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in name_variables(description).items()]
+    return [*exports, "unset AWS_PROFILE AWS_SESSION_TOKEN"]
+
+
+def _any_credentials() -> dict[str, str]:
+    """Credentials for a local AWS that left no word: it checks no signature."""
+    return {"access_key_id": "local", "secret_access_key": "local"}
+
+
+def _answers(endpoint: str) -> bool:
+    address = urlsplit(endpoint)
+    try:
+        with socket.create_connection((address.hostname or "", address.port or 80), timeout=2):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,230 @@
+"""What attaching and detaching a function changes, decided as values."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+REMEMBERED = "immortal:previous-dead-letter-target"
+"""The tag that keeps what a function's ``DeadLetterConfig`` named before it was attached."""
+
+NOTHING = "none"
+"""The tag's value where it named nothing: a tag's value may not tell empty from absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What functions are attached to.
+
+    Attributes:
+        name: Name of the installation.
+        queue_arn: The failure queue.
+        task_role_arn: The runner's role.
+    """
+
+    name: str
+    queue_arn: str
+    task_role_arn: str
+
+    @property
+    def policy_name(self) -> str:
+        """Name of the inline policy that lets a function's role send its letters."""
+        return f"immortal-{self.name}-letters"
+
+    @property
+    def sid(self) -> str:
+        """Id of the statement by which a function's role trusts the runner; letters and digits only."""
+        suffix = "" if self.name == "immortal" else "".join(filter(str.isalnum, self.name.title()))
+        return f"ImmortalRunner{suffix}"
+
+    @property
+    def send_policy(self) -> dict[str, Any]:
+        """The inline policy of a function's role."""
+        statement = {"Sid": "Letters", "Effect": "Allow", "Action": "sqs:SendMessage", "Resource": self.queue_arn}
+        return {"Version": "2012-10-17", "Statement": [statement]}
+
+    @property
+    def trust(self) -> dict[str, Any]:
+        """The statement by which a function's role trusts the runner."""
+        principal = {"AWS": self.task_role_arn}
+        return {"Sid": self.sid, "Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A function's role as it is now.
+
+    Attributes:
+        send_policy: Our inline policy on it; None where it has none.
+        trust: The whole document that says who may assume it.
+    """
+
+    name: str
+    send_policy: Mapping[str, Any] | None
+    trust: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionState:
+    """A function as it is now.
+
+    Attributes:
+        target: What its ``DeadLetterConfig`` names; empty when it names nothing.
+        remembered: The tag's value; None when the function was never attached.
+        runtime: Empty for a container image.
+        sharers: Other functions with the same role that name the failure queue.
+    """
+
+    name: str
+    arn: str
+    role: Role
+    target: str
+    remembered: str | None
+    runtime: str
+    sharers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PutSendPolicy:
+    """Let a role send letters to the failure queue; without a document, take that back."""
+
+    role: str
+    policy: str
+    document: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PutTrust:
+    """Say anew who may assume a role."""
+
+    role: str
+    document: Mapping[str, Any]
+    runner_trusted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """Keep on the function what its ``DeadLetterConfig`` named before; None forgets it."""
+
+    function_arn: str
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NameTarget:
+    """Change what a function's ``DeadLetterConfig`` names; empty names nothing."""
+
+    function: str
+    before: str
+    target: str
+
+
+Step = PutSendPolicy | PutTrust | Remember | NameTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps in the order in which they are carried out, and what the operator should know of them."""
+
+    steps: tuple[Step, ...]
+    notes: tuple[str, ...] = ()
+
+
+def plan_attach(functions: Sequence[FunctionState], installation: Installation) -> Plan:
+    """Decide what makes the failure queue the dead-letter queue of functions.
+
+    The role may send before the queue is named: Lambda checks that when it is told the name.
+    """
+    steps: list[Step] = []
+    for role in _roles(functions):
+        if role.send_policy != installation.send_policy:
+            steps.append(PutSendPolicy(role.name, installation.policy_name, installation.send_policy))
+        if installation.trust not in _statements(role.trust):
+            steps.append(PutTrust(role.name, _with_trust(role.trust, installation), runner_trusted=True))
+    for function in functions:
+        if function.target != installation.queue_arn:
+            steps.append(Remember(function.arn, function.target or NOTHING))
+            steps.append(NameTarget(function.name, function.target, installation.queue_arn))
+    return Plan(tuple(steps), tuple(note for function in functions for note in _notes(function, functions)))
+
+
+def plan_detach(functions: Sequence[FunctionState], installation: Installation) -> Plan:
+    """Decide what puts functions back as they were before they were attached.
+
+    What others set in the meantime stays, and a role keeps what another attached function needs.
+    """
+    steps: list[Step] = []
+    notes: list[str] = []
+    for function in functions:
+        if function.remembered is None and function.target == installation.queue_arn:
+            notes.append(f"{function.name}: its DeadLetterConfig was not set by immortal attach; left as it is")
+        elif function.remembered is not None:
+            if function.target == installation.queue_arn:
+                before = "" if function.remembered == NOTHING else function.remembered
+                steps.append(NameTarget(function.name, function.target, before))
+            else:
+                notes.append(f"{function.name}: its DeadLetterConfig was changed since; left as it is")
+            steps.append(Remember(function.arn, None))
+    for role in _roles(functions):
+        if users := _remaining_users(role, functions, installation):
+            notes.append(f"{role.name}: keeps its rights, which {', '.join(users)} still needs")
+            continue
+        if role.send_policy is not None:
+            steps.append(PutSendPolicy(role.name, installation.policy_name, None))
+        if any(statement.get("Sid") == installation.sid for statement in _statements(role.trust)):
+            steps.append(PutTrust(role.name, _without_trust(role.trust, installation), runner_trusted=False))
+    return Plan(tuple(steps), tuple(notes))
+
+
+def describe_step(step: Step) -> tuple[str, str, str]:
+    """Say a step as what it touches, which part, and the change."""
+    match step:
+        case PutSendPolicy(role, policy, document):
+            change = "taken back" if document is None else f"sqs:SendMessage on {document['Statement'][0]['Resource']}"
+            return f"role {role}", f"inline policy {policy}", change
+        case PutTrust(role, _, runner_trusted):
+            return f"role {role}", "trust", "the runner's task role may assume it" if runner_trusted else "taken back"
+        case Remember(function_arn, target):
+            change = "forgotten" if target is None else f"remembered: {target}"
+            return f"function {function_arn.rpartition(':')[2]}", f"tag {REMEMBERED}", change
+        case NameTarget(function, before, target):
+            return f"function {function}", "DeadLetterConfig", f"{before or NOTHING} → {target or NOTHING}"
+
+
+def _roles(functions: Sequence[FunctionState]) -> list[Role]:
+    return list({function.role.name: function.role for function in functions}.values())
+
+
+def _notes(function: FunctionState, attached: Sequence[FunctionState]) -> Iterator[str]:
+    beside = {other.name for other in attached if other.role.name == function.role.name} - {function.name}
+    if sharers := sorted({*function.sharers, *beside}):
+        yield (
+            f"{function.name}: shares the role {function.role.name} with {', '.join(sharers)}. A letter names only the "
+            "role, so theirs can't be told apart and would be parked. Better: one role per function"
+        )
+    if not function.runtime.startswith("python"):
+        kind = function.runtime or "container images"
+        yield f"{function.name}: the runner does not carry out {kind} yet; its runs would be parked"
+
+
+def _remaining_users(role: Role, detached: Sequence[FunctionState], installation: Installation) -> list[str]:
+    own = [function for function in detached if function.role.name == role.name]
+    names = {function.name for function in own}
+    left = {each.name for each in own if each.remembered is None and each.target == installation.queue_arn}
+    return sorted(left | {sharer for function in own for sharer in function.sharers if sharer not in names})
+
+
+def _statements(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A policy's statements; IAM takes a single one without a list."""
+    statements = document.get("Statement", [])
+    return [statements] if isinstance(statements, Mapping) else list(statements)
+
+
+def _with_trust(document: Mapping[str, Any], installation: Installation) -> dict[str, Any]:
+    """The document with our statement; one of an earlier installation, whose role is gone, is replaced."""
+    others = _statements(_without_trust(document, installation))
+    return {"Version": "2012-10-17", **document, "Statement": [*others, installation.trust]}
+
+
+def _without_trust(document: Mapping[str, Any], installation: Installation) -> dict[str, Any]:
+    others = [statement for statement in _statements(document) if statement.get("Sid") != installation.sid]
+    return {**document, "Statement": others}

@@ -1,0 +1,167 @@
+"""``immortal runs``: what became of the letters."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import cast
+
+import click
+
+from immortal_cli import views
+from immortal_cli.aws import Records, open_account, open_records
+from immortal_cli.errors import Failed
+from immortal_cli.output import json_option, name_option, tell, write_json, write_members, write_table
+from immortal_cli.tail import Tail
+from immortal_lambda.ledger import Ledger, RunUnknown
+from immortal_lambda.runs import STATUSES, Run, Status
+
+_LOOK_S = 0.5
+"""How often a waiting command looks at the ledger."""
+
+
+@click.group()
+def runs() -> None:
+    """List, show, wait for and read the logs of runs."""
+
+
+@runs.command("ls")
+@click.option("--status", "statuses", multiple=True, type=click.Choice(STATUSES), help="Only runs in this status.")
+@click.option("--function", "function", metavar="NAME", help="Only runs of this function.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most this many, newest first.")
+@name_option
+@json_option
+def list_runs(statuses: tuple[str, ...], function: str | None, limit: int, name: str, *, as_json: bool) -> None:
+    """List runs, newest change first."""
+    records = open_records(open_account(), name)
+    wanted = cast("tuple[Status, ...]", statuses) or STATUSES
+    found = (run for run in records.ledger.list(wanted) if function in (None, run.function))
+    _write(islice(found, limit), records, as_json=as_json)
+
+
+@runs.command("show")
+@click.argument("run_id", metavar="RUN")
+@name_option
+@json_option
+def show_run(run_id: str, name: str, *, as_json: bool) -> None:
+    """Show all that is on record of one run."""
+    records = open_records(open_account(), name)
+    run = records.ledger.read(run_id)
+    if as_json:
+        write_json(views.show_json(run, bucket=records.bucket, now_ms=_now_ms()))
+    else:
+        write_members(views.show_members(run, bucket=records.bucket, now_ms=_now_ms()))
+
+
+@runs.command("wait")
+@click.argument("run_ids", metavar="RUN...", nargs=-1)
+@click.option("--all", "wait_for_all", is_flag=True, help="Wait until no run on record is pending or processing.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Give up after this long.")
+@name_option
+@json_option
+def wait_for_runs(
+    run_ids: tuple[str, ...], timeout_s: float | None, name: str, *, wait_for_all: bool, as_json: bool
+) -> None:
+    """Wait until runs have ended; exit 0 if all are complete, 1 otherwise.
+
+    A RUN that isn't on record yet is waited for: a run's id is Lambda's request id, known before its letter is written.
+    """
+    if wait_for_all == bool(run_ids):
+        raise click.UsageError("name the runs to wait for, or ask for --all")
+    records = open_records(open_account(), name)
+    deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+    waited = _wait_for_all(records.ledger, deadline) if wait_for_all else _wait_for(run_ids, records.ledger, deadline)
+    _write(waited.runs, records, as_json=as_json)
+    if waited.missing:
+        tell(f"not on record: {', '.join(waited.missing)}. Next step: immortal runs ls")
+    if waited.missing or not all(run.status == "complete" for run in waited.runs):
+        raise click.exceptions.Exit(1)
+
+
+@runs.command("logs")
+@click.argument("run_id", metavar="RUN")
+@click.option("--follow", is_flag=True, help="Go on until the run has ended.")
+@name_option
+@json_option
+def print_logs(run_id: str, name: str, *, follow: bool, as_json: bool) -> None:
+    """Print what the handler's last attempt logged."""
+    account = open_account()
+    ledger = open_records(account, name).ledger
+    tail = Tail(account.client("logs"))
+    while True:
+        run = ledger.read(run_id)  # before the log: what an ended run has logged is complete
+        _print_new_lines(tail, run, as_json=as_json)
+        if run.ended or not follow:
+            break
+        time.sleep(_LOOK_S)
+    if not run.log_stream:
+        raise Failed(f"run {run_id} is {run.status} and has logged nothing. Next step: immortal runs show {run_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Waited:
+    """Runs as they stood when waiting ended, and ids that never came on record."""
+
+    runs: Sequence[Run]
+    missing: Sequence[str] = ()
+
+
+def _wait_for(run_ids: Sequence[str], ledger: Ledger, deadline: float | None) -> _Waited:
+    told = False
+    while True:
+        read = {run_id: _read(ledger, run_id) for run_id in dict.fromkeys(run_ids)}
+        found = [run for run in read.values() if run]
+        missing = [run_id for run_id, run in read.items() if run is None]
+        if (not missing and all(run.ended for run in found)) or _passed(deadline):
+            return _Waited(found, missing)
+        if missing and not told:
+            tell(f"not on record yet, waiting: {', '.join(missing)}")
+            told = True
+        time.sleep(_LOOK_S)
+
+
+def _wait_for_all(ledger: Ledger, deadline: float | None) -> _Waited:
+    while any(True for _ in ledger.list(("pending", "processing"), page=1)) and not _passed(deadline):
+        time.sleep(_LOOK_S)
+    found = list(ledger.list())
+    if not found:
+        raise Failed("no run is on record. Next step: name the runs to wait for, by Lambda's request id")
+    return _Waited(found)
+
+
+def _read(ledger: Ledger, run_id: str) -> Run | None:
+    try:
+        return ledger.read(run_id)
+    except RunUnknown:
+        return None
+
+
+def _passed(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
+def _write(found: Iterable[Run], records: Records, *, as_json: bool) -> None:
+    now_ms = _now_ms()
+    if as_json:
+        for run in found:
+            write_json(views.show_json(run, bucket=records.bucket, now_ms=now_ms))
+        return
+    rows = [views.show_row(run, now_ms=now_ms) for run in found]
+    if rows:
+        write_table(views.COLUMNS, rows)
+    else:
+        tell("no runs")
+
+
+def _print_new_lines(tail: Tail, run: Run, *, as_json: bool) -> None:
+    if not run.log_stream:
+        return
+    for line in tail.new_lines(run.log_group, run.log_stream):
+        if as_json:
+            write_json({"timestamp": views.show_time(line.at_ms), "message": line.text})
+        else:
+            click.echo(line.text)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,75 @@
+"""Every command explains itself, quickly, and ends its errors in a next step."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from immortal_cli.main import main
+from support.commands import immortal
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+
+
+COMMANDS = [pytest.param(path, command, id=" ".join(path)) for path, command in commands(main)]
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS)
+def test_each_command_has_a_help_text(path: tuple[str, ...], command: click.Command) -> None:
+    assert command.help
+    assert immortal(*path, "--help").code == 0
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS)
+def test_each_option_is_explained(path: tuple[str, ...], command: click.Command) -> None:
+    del path
+    options = [option for option in command.params if isinstance(option, click.Option)]
+    assert all(option.help for option in options)
+
+
+def test_asking_for_help_costs_neither_boto3_nor_rich_nor_the_emulator() -> None:
+    loads = "import sys, immortal_cli.main; print({'boto3', 'rich', 'moto', 'immortal_local'} & set(sys.modules))"
+    said = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "set()"
+
+
+def test_a_command_that_does_not_exist_was_asked_wrongly() -> None:
+    assert immortal("fly").code == 2
+
+
+def test_a_shell_without_region_is_told_the_next_step(shell: pytest.MonkeyPatch) -> None:
+    del shell
+    answer = immortal("runs", "ls")
+    assert answer.code == 1
+    assert answer.err.startswith("Error: ")
+    assert "AWS_REGION" in answer.err
+    assert "Next step" in answer.err
+
+
+def test_a_shell_without_credentials_is_told_the_next_step(shell: pytest.MonkeyPatch) -> None:
+    with shell.context() as patch:
+        patch.setenv("AWS_REGION", "eu-west-1")
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        answer = immortal("runs", "ls")
+    assert answer.code == 1
+    assert "no credentials" in answer.err
+
+
+def test_an_endpoint_that_does_not_answer_is_told_without_a_traceback(shell: pytest.MonkeyPatch) -> None:
+    with shell.context() as patch:
+        patch.setenv("AWS_REGION", "eu-west-1")
+        patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+        patch.setenv("AWS_ACCESS_KEY_ID", "x")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        answer = immortal("runs", "ls")
+    assert answer.code == 1
+    assert "127.0.0.1:1" in answer.err
+    assert "Traceback" not in answer.err
