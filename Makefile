@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench docs lock clean
 
 help: ## list the commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,7 +23,7 @@ demo: $(READY) ## watch a function run out of time and be finished anyway
 	$(BIN)/immortal demo
 
 test: $(READY) ## run the tests; what needs a Docker engine skips without one
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: $(READY) ## lint, types, import contract, templates
 	$(BIN)/ruff format --check .
@@ -39,6 +39,9 @@ format: $(READY) ## let ruff mend what it can
 
 bench: $(READY) ## print speed and memory as ratios measured in this run
 	$(BIN)/python -m bench
+
+docs: $(READY) ## write the pages that are generated from the code
+	$(BIN)/python docs/generate.py
 
 lock: $(READY) ## take up newer versions of everything that is open
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --group dev \

@@ -8,7 +8,6 @@ import threading
 
 from immortal_lambda.aws import open_bucket, open_ledger
 from immortal_lambda.errors import ImmortalError
-
 from immortal_runner.attempt import Attempt
 from immortal_runner.aws import AwsAccount
 from immortal_runner.exit_codes import ExitCode

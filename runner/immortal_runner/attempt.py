@@ -14,7 +14,6 @@ from immortal_lambda.errors import ImmortalError
 from immortal_lambda.ledger import Claim, LeaseLost, Ledger, NotClaimable, Place, RunUnknown
 from immortal_lambda.payloads import Bucket, fetch, keep
 from immortal_lambda.runs import Run, RunError
-
 from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
 from immortal_runner.environment import ExecutionEnvironment
 from immortal_runner.exit_codes import ExitCode, exit_code_of

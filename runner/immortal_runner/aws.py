@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
-from immortal_lambda.aws import client, translated
-from immortal_lambda.errors import AccessRefused
 
+from immortal_lambda.aws import client, error_code, translated
+from immortal_lambda.errors import AccessRefused
 from immortal_runner.credentials import TemporaryCredentials
 from immortal_runner.function import FunctionRefused
 from immortal_runner.logs import CloudWatchLogStream, LogEvent, LogsUnavailable
@@ -55,11 +55,11 @@ class AwsAccount:
         )
         with translated("lambda:GetLayerVersion"):
             try:
-                content = functions.get_layer_version_by_arn(Arn=version_arn)["Content"]
+                content: Any = functions.get_layer_version_by_arn(Arn=version_arn)["Content"]
             except functions.exceptions.ResourceNotFoundException as error:
                 raise refusal from error
             except ClientError as error:
-                if error.response["Error"].get("Code") == "AccessDeniedException":
+                if error_code(error) == "AccessDeniedException":
                     raise refusal from error
                 raise
         return content["Location"], content["CodeSha256"]
@@ -106,8 +106,7 @@ def open_log_stream(logs: "CloudWatchLogsClient", *, group: str, stream: str) ->
         try:
             _put(logs, group, stream, events)
         except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"].get("Code", "") if isinstance(error, ClientError) else ""
-            refused = code in ("AccessDeniedException", "AccessDenied", "InvalidParameterException")
+            refused = error_code(error) in ("AccessDeniedException", "AccessDenied", "InvalidParameterException")
             raise LogsUnavailable(f"logs:PutLogEvents on {group}: {error}", retryable=not refused) from error
 
     return CloudWatchLogStream(deliver, group=group, name=stream)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import urllib3
+
 from immortal_lambda.errors import ImmortalError, ServiceUnavailable
 
 _CHUNK_BYTES = 256 * 1024

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from immortal_lambda.errors import ServiceUnavailable
 from immortal_lambda.ledger import Claim, LeaseLost, Ledger
-
 from immortal_runner.settings import BEATS_PER_LEASE
 
 

@@ -3,6 +3,7 @@
 import json
 
 import urllib3
+
 from immortal_lambda.errors import ServiceUnavailable
 
 

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import docker
+
 from immortal_runner.distributions import with_requirements
 from immortal_runner.machine import BOOTSTRAP
 

@@ -1,4 +1,5 @@
 import pytest
+
 from immortal_lambda.arns import FunctionArn, NotAFunctionArn
 
 BARE = "arn:aws:lambda:eu-west-1:111122223333:function:report-builder"

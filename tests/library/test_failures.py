@@ -1,4 +1,5 @@
 import pytest
+
 from immortal_lambda.failures import classify
 
 

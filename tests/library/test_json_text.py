@@ -3,6 +3,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from immortal_lambda import json_text
 
 values = st.recursive(

@@ -1,10 +1,12 @@
 """The ledger on a real table: who comes late or twice changes nothing."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from immortal_lambda.aws import DynamoTable
 from immortal_lambda.errors import ServiceUnavailable
 from immortal_lambda.failures import Failure
@@ -93,13 +95,14 @@ def test_a_lease_that_ran_out_may_be_taken_over_and_its_owner_records_nothing_mo
         claim(ledger, "new", now_ms=NOW + LEASE)
     new = claim(ledger, "new", now_ms=NOW + LEASE + 1)
     assert (new.fence, new.run.attempt) == (2, 2)
-    for write in (
+    writes: list[Callable[[], object]] = [
         lambda: ledger.heartbeat(late, now_ms=NOW, lease_ms=LEASE),
         lambda: ledger.complete(late, result=RESULT, now_ms=NOW),
         lambda: ledger.fail(late, error=RunError("E", "m"), now_ms=NOW),
         lambda: ledger.give_up(late, reason="x", now_ms=NOW),
         lambda: ledger.release(late, reason="x", now_ms=NOW),
-    ):
+    ]
+    for write in writes:
         with pytest.raises(LeaseLost, match="no longer in these hands"):
             write()
     ledger.complete(new, result=RESULT, now_ms=NOW)

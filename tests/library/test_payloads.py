@@ -3,6 +3,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from immortal_lambda.payloads import INLINE_BYTES, Inline, PayloadLost, Stored, fetch, keep
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from immortal_runner.credentials import Credentials, StaticCredentials
 from immortal_runner.environment import ExecutionEnvironment
 from immortal_runner.layout import lay_out

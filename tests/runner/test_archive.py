@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from immortal_runner.archive import ArchiveRefused, extract
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from immortal_lambda.aws import DynamoTable, PayloadBucket
 from immortal_lambda.failures import Failure
 from immortal_lambda.ledger import Ledger

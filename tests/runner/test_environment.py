@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from immortal_runner.child import _open_to_all
 from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
 from immortal_runner.environment import ExecutionEnvironment

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
 from immortal_lambda.errors import ServiceUnavailable
 from immortal_runner.fetch import CodeChanged, Download, download_all
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from immortal_runner.logs import (
     EVENT_OVERHEAD_BYTES,
     MAX_BATCH_BYTES,

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+
 from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
 from immortal_runner.outcomes import Errored, Returned
 from immortal_runner.runtime_api import Answered, InitFailed, Invocation, NextAsked, RuntimeApi
