@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from bench.lines import Line, middle_ms
 from bench.stage import FUNCTION, stage
@@ -46,11 +47,9 @@ def measure() -> Iterator[Line]:
 def _await(ledger: Ledger, run_id: str) -> Run:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        try:
+        with suppress(RunUnknown):
             run = ledger.read(run_id)
-        except RunUnknown:
-            continue
-        if run.ended:
-            return run
-        time.sleep(0.02)
+            if run.ended:
+                return run
+        time.sleep(0.05)  # looking more often would slow down what is measured
     raise TimeoutError(run_id)

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +24,13 @@ class Stage:
     local: LocalAws
     outputs: Mapping[str, str]
     function_arn: str
+    role_id: str
 
 
 @contextmanager
 def stage(code: str, *, timeout_s: int = 1) -> Iterator[Stage]:
     """Deploy, create a function of some code without retries, attach it."""
-    with LocalAws(time_scale=0.001) as local:
+    with LocalAws() as local:
         os.environ.update(name_variables(local.describe()))
         outputs = json.loads(command("deploy", "--json"))
         functions = local.client("lambda")
@@ -44,7 +46,7 @@ def stage(code: str, *, timeout_s: int = 1) -> Iterator[Stage]:
         functions.get_waiter("function_active_v2").wait(FunctionName=FUNCTION, WaiterConfig={"Delay": 1})
         functions.put_function_event_invoke_config(FunctionName=FUNCTION, MaximumRetryAttempts=0)
         command("attach", FUNCTION, "--yes")
-        yield Stage(local, outputs, made["FunctionArn"])
+        yield Stage(local, outputs, made["FunctionArn"], role["Role"]["RoleId"])
 
 
 def command(*arguments: str) -> str:
@@ -61,7 +63,7 @@ def zipped(code: str) -> bytes:
     return data.getvalue()
 
 
-def dead_letter(request_id: str, queue_arn: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def dead_letter(request_id: str, on: Stage) -> dict[str, Any]:
     """A record as the dispatcher is given it."""
     attributes = {
         "RequestID": ("String", request_id),
@@ -70,14 +72,14 @@ def dead_letter(request_id: str, queue_arn: str, body: Mapping[str, Any] | None 
     }
     return {
         "messageId": request_id,
-        "body": json.dumps(body or {}),
+        "body": "{}",
         "attributes": {
-            "SenderId": "AROAX:awslambda_1_2",
-            "SentTimestamp": "1790936130500",
+            "SenderId": f"{on.role_id}:awslambda_1_2",
+            "SentTimestamp": str(time.time_ns() // 1_000_000),
             "ApproximateReceiveCount": "1",
         },
         "messageAttributes": {
             name: {"dataType": kind, "stringValue": value} for name, (kind, value) in attributes.items()
         },
-        "eventSourceARN": queue_arn,
+        "eventSourceARN": on.outputs["FailureQueueArn"],
     }

@@ -28,8 +28,8 @@ __all__ = ["Rules", "matches", "read_rate", "shape_input", "transform"]
 LOOK_S = 0.1
 """How soon a new schedule is noticed."""
 
-SHORTEST_S = 0.02
-"""A schedule that is scaled down further would do nothing else."""
+SHORTEST_S = 1.0
+"""A schedule that is scaled down further would keep the machine busy with nothing else."""
 
 SECONDS = {"minute": 60, "hour": 3600, "day": 86400}
 _RATE = re.compile(r"rate\(([1-9]\d*) (minute|hour|day)s?\)")

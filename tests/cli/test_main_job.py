@@ -1,7 +1,6 @@
 """The main job from the command line: a function runs out of its time and is finished anyway."""
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -82,24 +81,3 @@ def test_a_message_that_is_no_letter_is_parked_with_its_reason(
     run = only("runs", "show", message)
     assert run["status"] == "parked"
     assert "no record of a failed invocation" in run["reason"]
-
-
-def test_a_task_that_is_stopped_gives_its_run_to_the_next_one(
-    invoke: Callable[[dict[str, Any]], str], deployed: dict[str, Any], local: LocalAws
-) -> None:
-    request_id = invoke({"seconds": 5})
-    first = wait_until_processing(request_id)
-    local.client("ecs").stop_task(cluster=deployed["Cluster"], task=first["task_arn"])
-    assert immortal("runs", "wait", request_id, "--timeout", "90").code == 0
-    run = only("runs", "show", request_id)
-    assert run["attempt"] == 2
-    assert run["task_arn"] != first["task_arn"]
-
-
-def wait_until_processing(request_id: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        answer = immortal("runs", "show", request_id, "--json")
-        if answer.code == 0 and answer.lines[0]["handler_at"]:
-            return dict(answer.lines[0])
-    pytest.fail(f"run {request_id} never began")
