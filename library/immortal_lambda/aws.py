@@ -40,13 +40,24 @@ _REFUSED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOper
 
 
 @cache
-def client(service: str) -> Any:
-    """A boto3 client for a service, made once per process; it obeys ``AWS_ENDPOINT_URL`` and the usual environment."""
+def client(service: str, patience_s: float | None = None) -> Any:
+    """A boto3 client for a service, made once per process; it obeys ``AWS_ENDPOINT_URL`` and the usual environment.
+
+    Args:
+        service: As boto3 names it.
+        patience_s: With it, a call is made once and given up after so long; without, it is tried up to five times.
+    """
     import boto3  # noqa: PLC0415  # importing the library must not cost boto3
     from botocore.config import Config  # noqa: PLC0415
 
     make = cast("Any", boto3.client)  # the stubs know each service by its own literal
-    return make(service, config=Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5))
+    attempts, read_timeout_s = (5, 20.0) if patience_s is None else (1, patience_s)
+    config = Config(
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=min(5.0, read_timeout_s),
+        read_timeout=read_timeout_s,
+    )
+    return make(service, config=config)
 
 
 @contextmanager
@@ -57,20 +68,27 @@ def translated(call: str) -> Iterator[None]:
         ServiceUnavailable: Time mends it.
         AccessRefused: Somebody must grant a permission.
     """
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore import exceptions  # noqa: PLC0415
 
+    passing = (
+        exceptions.HTTPClientError,
+        exceptions.ConnectionError,
+        exceptions.CredentialRetrievalError,
+        exceptions.MetadataRetrievalError,
+    )
     try:
         yield
-    except ClientError as error:
-        code = error_code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    except exceptions.ClientError as error:
+        code, status = error_code(error), error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code in _REFUSED:
             raise AccessRefused(f"{call} was refused: {error}. Next step: grant it to the role named there") from error
         if code in _PASSING or status >= 500:  # noqa: PLR2004  # HTTP: the server's own fault
             raise ServiceUnavailable(f"{call}: {error}") from error
         raise
-    except BotoCoreError as error:
+    except passing as error:
         raise ServiceUnavailable(f"{call}: {error}") from error
+    except exceptions.BotoCoreError as error:
+        raise AccessRefused(f"{call} could not be asked: {error}. Next step: check region and credentials") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +182,9 @@ class PayloadBucket:
                 return None
 
 
-def open_ledger(table: str) -> Ledger:
-    """The ledger in a table of this account and region."""
-    return Ledger(DynamoTable(client("dynamodb"), table))
+def open_ledger(table: str, patience_s: float | None = None) -> Ledger:
+    """The ledger in a table of this account and region; for ``patience_s`` see :func:`client`."""
+    return Ledger(DynamoTable(client("dynamodb", patience_s), table))
 
 
 def open_bucket(name: str) -> PayloadBucket:

@@ -203,13 +203,13 @@ class Ledger:
         """
         self._own(claim, {"log_group": place.log_group, "log_stream": place.log_stream})
 
-    def complete(self, claim: Claim, *, result: Payload, now_ms: int, note: str = "") -> None:
-        """Record the handler's result.
+    def complete(self, claim: Claim, *, result: Payload | None, now_ms: int, note: str = "") -> None:
+        """Record the handler's result; None when it could not be stored, which the note then says.
 
         Raises:
             LeaseLost: The claim is no longer this one.
         """
-        self._end(claim, "complete", now_ms, {"note": note, **payload_members("result", result)})
+        self._end(claim, "complete", now_ms, {"note": note, **(payload_members("result", result) if result else {})})
 
     def fail(self, claim: Claim, *, error: RunError, now_ms: int, note: str = "") -> None:
         """Record that the code ran and failed for good.
@@ -285,6 +285,19 @@ class Ledger:
         }
         return self._if_unchanged(run, ended | _expiry("parked", now_ms), remove=("due", "due_at"))
 
+    def redrive(self, run: Run, *, now_ms: int) -> bool:
+        """Make a parked or failed run pending and due at once, as the function that it now names; its limits start anew.
+
+        Returns:
+            Whether this call did so: False when it is neither, or has moved on since it was read.
+        """
+        if run.status not in {"parked", "error"}:
+            return False
+        known = {"function": run.function, "function_arn": run.function_arn, "version": run.version}
+        due = {"due": "due", "due_at": now_ms, "updated_at": now_ms, "launches": 0}
+        ended = ("reason", "error", "ended_at", "expires_at", "note")
+        return self._if_unchanged(run, {"status": "pending", **due, **known}, remove=ended)
+
     def _by_status(self, status: Status, page: int) -> Iterator[Run]:
         items = self.table.query(
             "by_status", "#status = :status", {"#status": "status"}, {":status": status}, forward=False, page=page
@@ -317,7 +330,8 @@ class Ledger:
             **members,
             **_expiry(status, now_ms),
         }
-        self._own(claim, ended, remove=("due", "due_at"))
+        stale = () if "reason" in members else ("reason",)
+        self._own(claim, ended, remove=("due", "due_at", *stale))
 
     def _if_unchanged(self, run: Run, members: Item, remove: tuple[str, ...] = ()) -> bool:
         if "status" in members and members["status"] not in TRANSITIONS[run.status]:
@@ -341,7 +355,8 @@ def _key(run_id: str) -> dict[str, str]:
 
 
 def _expiry(status: Status, ended_ms: int) -> dict[str, int]:
-    return {"expires_at": ended_ms // 1000 + RETENTION_S} if status in ENDED else {}
+    """When a record may go; a parked run waits for its human, however long that takes."""
+    return {"expires_at": ended_ms // 1000 + RETENTION_S} if status in ENDED - {"parked"} else {}
 
 
 def _assign(members: Item, remove: tuple[str, ...]) -> tuple[str, dict[str, str], dict[str, Any]]:

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from immortal_lambda.errors import ImmortalError
 
-INLINE_BYTES = 64 * 1024
-"""Up to here a payload lies in the ledger's item itself, which DynamoDB limits to 400 KB."""
+INLINE_BYTES = 16 * 1024
+"""Up to here a payload lies in the ledger's item itself: each heartbeat writes, and pays for, the whole item."""
 
 KEY_PREFIX = "runs/"
 """Under it lies all that the bucket forgets after a while; what lies elsewhere, such as code, stays."""

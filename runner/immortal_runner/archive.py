@@ -4,6 +4,7 @@ import calendar
 import os
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,7 @@ MAX_UNZIPPED_BYTES = 8 * 1024**3
 
 _UNIX = 3
 _CHUNK_BYTES = 1024 * 1024
+_LINK_BYTES = 4096
 
 
 class ArchiveRefused(ImmortalError):
@@ -37,8 +39,10 @@ def extract(archive: Path, folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             for entry in entries.values():
                 _extract_entry(opened, entry, folder)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise ArchiveRefused(f"{archive.name} is no zip that can be read: {error}") from error
+    except OSError as error:
+        raise ArchiveRefused(f"{archive.name} can't be written to {folder}: {error.strerror}") from error
 
 
 def _check_size(entries: Iterable[zipfile.ZipInfo], archive: Path) -> None:
@@ -59,7 +63,7 @@ def _extract_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path
         _make_directory(target, stat.S_IMODE(mode) or 0o755)
     elif stat.S_ISLNK(mode):
         _clear(target)
-        target.symlink_to(os.fsdecode(opened.read(entry)))
+        target.symlink_to(_link_target(opened, entry))
     else:
         _clear(target)
         _write_file(opened, entry, target, stat.S_IMODE(mode) or 0o644)
@@ -71,6 +75,12 @@ def _mode(entry: zipfile.ZipInfo) -> int:
     if mode and stat.S_IFMT(mode) == 0:
         return mode | (0o555 if mode & 0o100 else 0o444)
     return mode
+
+
+def _link_target(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
+    if entry.file_size > _LINK_BYTES:
+        raise ArchiveRefused(f"the symbolic link {entry.filename!r} points to a name of {entry.file_size} bytes")
+    return os.fsdecode(opened.read(entry))
 
 
 def _safe_name(name: str) -> PurePosixPath:

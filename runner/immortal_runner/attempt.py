@@ -1,18 +1,21 @@
 """One attempt at a run: claim, fetch, run, record."""
 
+import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from immortal_lambda.arns import FunctionArn
-from immortal_lambda.errors import ImmortalError
+from immortal_lambda.errors import AccessRefused, ImmortalError, ServiceUnavailable
 from immortal_lambda.ledger import Claim, LeaseLost, Ledger, NotClaimable, Place, RunUnknown
-from immortal_lambda.payloads import Bucket, fetch, keep
+from immortal_lambda.payloads import Bucket, Payload, fetch, keep
 from immortal_lambda.runs import Run, RunError
 from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
 from immortal_runner.environment import ExecutionEnvironment
@@ -30,9 +33,16 @@ from immortal_runner.stop import StopSignal
 LAMBDA_RESULT_BYTES = 6_291_556
 """What Lambda takes as a result. Source: error text recorded from AWS."""
 
-MAX_TEXT_CHARACTERS = 4_000
+MAX_TYPE_BYTES = 256
+MAX_MESSAGE_BYTES = 8_000
+MAX_LINE_BYTES = 2_000
 MAX_STACK_LINES = 40
 """How much of an error goes into the ledger; the function's log has all of it."""
+
+LOG_PATIENCE_S = 3.0
+"""How long the outcome waits for the log."""
+
+RECORD_AGAIN_S = 1.0
 
 
 class Account(Protocol):
@@ -56,16 +66,27 @@ class Account(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A function that is ready to start, the event for it, and what should be noted with the outcome."""
+
+    environment: ExecutionEnvironment
+    invocation: Invocation
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """What one attempt works with.
 
     Attributes:
+        pulse: The same ledger, by calls that end well within a lease: the heartbeat's.
         owner: Names this process in the ledger.
         task_arn: The task that carries the attempt; empty outside ECS.
     """
 
     settings: Settings
     ledger: Ledger
+    pulse: Ledger
     bucket: Bucket
     account: Account
     owner: str
@@ -90,7 +111,7 @@ class Attempt:
             _say(f"nothing to do: {refusal}")
             return ExitCode.NOTHING_TO_DO
         heartbeat = Heartbeat(
-            self.ledger, claim, lease_s=self.settings.lease_s, on_lost=lambda: self.stop.ask(grace_s=0)
+            self.pulse, claim, lease_s=self.settings.lease_s, on_lost=lambda: self.stop.ask(grace_s=0)
         )
         try:
             return self._make_under(claim, heartbeat)
@@ -102,7 +123,8 @@ class Attempt:
 
     def _make_under(self, claim: Claim, heartbeat: Heartbeat) -> ExitCode:
         try:
-            outcome, note = self._run(claim, heartbeat)
+            with self._prepare(claim) as prepared:
+                return self._run(prepared, claim, heartbeat)
         except LeaseLost:
             raise
         except ImmortalError as error:
@@ -115,33 +137,48 @@ class Attempt:
             broken = f"the runner itself failed with {type(error).__name__}. Next step: read the task's own log"
             self.ledger.give_up(claim, reason=broken, now_ms=_now_ms())
             raise
-        if heartbeat.lost:
-            raise LeaseLost(f"run {claim.run.run_id}: the claim was lost while the handler worked; nothing is recorded")
-        self._record(claim, outcome, note)
-        return exit_code_of(outcome)
 
-    def _run(self, claim: Claim, heartbeat: Heartbeat) -> tuple[Outcome, str]:
+    @contextmanager
+    def _prepare(self, claim: Claim) -> Iterator[_Prepared]:
+        """Fetch the function and its event, and make an environment that is ready to start."""
         run = claim.run
         event = fetch(run.event, self.bucket)
         invoked = FunctionArn.read(run.function_arn)
         answer = self.account.get_function(str(invoked.unqualified), _qualifier(run, invoked))
         function = read_function(answer)
+        with ThreadPoolExecutor(max_workers=1) as threads:  # its role is assumed while its code is on its way
+            credentials = threads.submit(
+                EndpointCredentials, lambda: self.account.assume_role(function.role_arn, function.name)
+            )
+            layout = self._lay_out(function, answer)
         log = self.account.open_log_stream(function.log_group, new_stream_name(function.version, datetime.now(UTC)))
         self.ledger.note_log_stream(claim, Place(log_group=log.group, log_stream=log.name))
         environment = ExecutionEnvironment(
             function,
-            self._lay_out(function, answer),
-            credentials=EndpointCredentials(lambda: self.account.assume_role(function.role_arn, function.name)),
+            layout,
+            credentials=credentials.result(),
             log=log,
             variables={"AWS_ENDPOINT_URL": self.settings.endpoint_url} if self.settings.endpoint_url else {},
         )
         try:
-            with self.stop.heard_by(environment.interrupt):
-                invocation = Invocation(run.run_id, event, str(invoked))
-                outcome = environment.invoke(invocation, timeout_s=None, on_start=heartbeat.note_handler_start)
+            yield _Prepared(environment, Invocation(run.run_id, event, str(invoked)), _differences(function, run))
         finally:
             environment.stop()
-        return outcome, _changed_since(function, run)
+
+    def _run(self, prepared: _Prepared, claim: Claim, heartbeat: Heartbeat) -> ExitCode:
+        environment = prepared.environment
+        with self.stop.heard_by(environment.interrupt):
+            outcome = environment.invoke(prepared.invocation, timeout_s=None, on_start=heartbeat.note_handler_start)
+        environment.deliver_log(LOG_PATIENCE_S)  # whoever sees the run ended finds its log complete
+        while not heartbeat.lost:
+            try:
+                self._record(claim, outcome, prepared.note)
+            except ServiceUnavailable as error:
+                _say(f"the outcome can't be recorded yet: {error}")
+                time.sleep(RECORD_AGAIN_S)
+            else:
+                return exit_code_of(outcome)
+        raise LeaseLost(f"run {claim.run.run_id}: the claim was lost while the handler worked; nothing is recorded")
 
     def _lay_out(self, function: Function, answer: Mapping[str, Any]) -> Layout:
         code = Download(f"the code of {function.name}", answer["Code"]["Location"], function.code_sha256)
@@ -160,17 +197,24 @@ class Attempt:
     def _record(self, claim: Claim, outcome: Outcome, note: str) -> None:
         match outcome:
             case Returned(result):
-                if len(result) > LAMBDA_RESULT_BYTES:
-                    note = _join(note, f"the result has {len(result)} bytes; Lambda takes {LAMBDA_RESULT_BYTES}")
-                payload = keep(result, name=f"{claim.run.run_id}/result", bucket=self.bucket)
-                self.ledger.complete(claim, result=payload, now_ms=_now_ms(), note=note)
+                payload, remark = self._keep(result, f"{claim.run.run_id}/result")
+                self.ledger.complete(claim, result=payload, now_ms=_now_ms(), note=_join(note, remark))
             case Errored(family="interrupted"):
-                self.ledger.release(
-                    claim, reason="the task was stopped before the handler had finished", now_ms=_now_ms()
-                )
+                reason = "the task was stopped before the handler had finished"
+                self.ledger.release(claim, reason=reason, now_ms=_now_ms())
             case Errored(error_type=error_type, message=message, stack_trace=stack_trace):
-                error = RunError(error_type, _short(message), tuple(map(_short, stack_trace[:MAX_STACK_LINES])))
+                stack = tuple(cut_text(line, MAX_LINE_BYTES) for line in stack_trace[:MAX_STACK_LINES])
+                error = RunError(cut_text(error_type, MAX_TYPE_BYTES), cut_text(message, MAX_MESSAGE_BYTES), stack)
                 self.ledger.fail(claim, error=error, now_ms=_now_ms(), note=note)
+
+    def _keep(self, result: bytes, name: str) -> tuple[Payload | None, str]:
+        """Keep a result, and say what an operator should know of it."""
+        too_big = f"the result has {len(result)} bytes; Lambda takes {LAMBDA_RESULT_BYTES}"
+        remark = too_big if len(result) > LAMBDA_RESULT_BYTES else ""
+        try:
+            return keep(result, name=name, bucket=self.bucket), remark
+        except AccessRefused as error:  # the work is done, and doing it again would not store it either
+            return None, _join(remark, f"the handler returned {len(result)} bytes that could not be stored: {error}")
 
 
 def _qualifier(run: Run, invoked: FunctionArn) -> str | None:
@@ -178,8 +222,25 @@ def _qualifier(run: Run, invoked: FunctionArn) -> str | None:
     return (run.version if run.version != "$LATEST" else "") or invoked.qualifier
 
 
+def _differences(function: Function, run: Run) -> str:
+    """What an operator should know of how this rerun differs from the run that failed."""
+    return _join(_other_interpreter(function), _other_machine(function), _changed_since(function, run))
+
+
+def _other_interpreter(function: Function) -> str:
+    here = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return "" if function.runtime == here else f"the function names {function.runtime} and ran on {here}"
+
+
+def _other_machine(function: Function) -> str:
+    here = platform.machine().replace("aarch64", "arm64")
+    return (
+        "" if function.architecture == here else f"the function is made for {function.architecture} and ran on {here}"
+    )
+
+
 def _changed_since(function: Function, run: Run) -> str:
-    """A note when the code or its configuration is newer than the failure: what ran then can't be had any more."""
+    """Whether the code or its configuration is newer than the failure: what ran then can't be had any more."""
     if run.origin is None or function.version != "$LATEST":
         return ""
     modified = datetime.fromisoformat(function.last_modified)
@@ -189,9 +250,12 @@ def _changed_since(function: Function, run: Run) -> str:
     return f"the function was changed at {modified:%Y-%m-%d %H:%M:%S} UTC, after it had failed at {failed:%H:%M:%S}"
 
 
-def _short(text: str) -> str:
-    """A text that leaves room for others in the ledger's item."""
-    return text if len(text) <= MAX_TEXT_CHARACTERS else f"{text[:MAX_TEXT_CHARACTERS]}… ({len(text)} characters)"
+def cut_text(text: str, max_bytes: int) -> str:
+    """A text that leaves room for others in the ledger's item, which DynamoDB limits to 400 KB."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= max_bytes:
+        return text
+    return f"{data[:max_bytes].decode('utf-8', 'ignore')}… ({len(data)} bytes)"
 
 
 def _join(*notes: str) -> str:

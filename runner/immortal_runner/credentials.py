@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from immortal_lambda.errors import ImmortalError
+
 RENEW_BEFORE = timedelta(minutes=20)
 """SDKs ask for new credentials when less than 15 minutes remain: serve none that are older."""
 
@@ -55,10 +57,18 @@ class EndpointCredentials:
         self.token = secrets.token_urlsafe(32)
 
     def current(self, now: datetime) -> TemporaryCredentials:
-        """Credentials that last a while yet."""
+        """Credentials that last a while yet, or as long as the last ones do while none can be had.
+
+        Raises:
+            ImmortalError: The last ones have expired, and none can be had.
+        """
         with self._lock:
             if self._current.expiration - now < RENEW_BEFORE:
-                self._current = self._renew()
+                try:
+                    self._current = self._renew()
+                except ImmortalError:
+                    if self._current.expiration <= now:
+                        raise
             return self._current
 
     def document(self) -> Mapping[str, str]:

@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import assert_never
 
 from immortal_runner import report
-from immortal_runner.child import Child, Output, lay_out_runtime, plan_start
+from immortal_runner.child import Child
 from immortal_runner.credentials import Credentials, EndpointCredentials
 from immortal_runner.function import Function
 from immortal_runner.layout import Layout
 from immortal_runner.logs import LogStream
 from immortal_runner.machine import this_machine
 from immortal_runner.outcomes import Errored, Outcome, exited, interrupted, timed_out
+from immortal_runner.output import Output
 from immortal_runner.runtime_api import Answered, InitFailed, Invocation, NextAsked, RuntimeApi, RuntimeEvent
+from immortal_runner.start import lay_out_runtime, plan_start
 from immortal_runner.variables import function_variables
 
 INIT_LIMIT_S = 10.0
 """How long Lambda lets the code outside the handler run; then it starts over under the function's own limit."""
 
-STOP_GRACE_S = 2.0
+_END_GRACE_S = 2.0
 LOG_TAIL_BYTES = 4096
 _SETTLE_S = 2.0
 _LAST_WORDS_S = 2.0
@@ -87,13 +89,14 @@ class ExecutionEnvironment:
         credentials: Credentials,
         log: LogStream,
         variables: Mapping[str, str] | None = None,
+        scratch: Path | None = None,
     ) -> None:
         self.function = function
         self._credentials = credentials
         self._log = log
         self._variables = variables or {}
         machine = this_machine()
-        self._root = Path(tempfile.mkdtemp(prefix="immortal-environment-"))
+        self._root = Path(tempfile.mkdtemp(prefix="immortal-environment-", dir=scratch))
         self._root.chmod(0o755)
         self._start = plan_start(machine, layout, self._root)
         lay_out_runtime(machine, self._start)
@@ -105,11 +108,6 @@ class ExecutionEnvironment:
         self._init_ms: float | None = None
         self._peak_memory_mb = 0
         self._stopped = False
-
-    @property
-    def log_stream_name(self) -> str:
-        """The stream that the function's lines go to."""
-        return self._log.name
 
     @property
     def log_tail(self) -> bytes:
@@ -155,12 +153,17 @@ class ExecutionEnvironment:
         if process := self._process:
             process.events.put(asked)
 
+    def deliver_log(self, timeout_s: float) -> None:
+        """Wait, not for ever, until what was logged so far has been delivered."""
+        self._output.settle(timeout_s)
+        self._log.flush(timeout_s)
+
     def stop(self) -> None:
         """End the process and remove what it left: SIGTERM, two seconds, SIGKILL. Stopping twice is harmless."""
         if self._stopped:
             return
         self._stopped = True
-        self._drop_process(STOP_GRACE_S)
+        self._drop_process(_END_GRACE_S)
         self._output.close()
         self._log.close()
         shutil.rmtree(self._root, ignore_errors=True)
@@ -248,7 +251,8 @@ class ExecutionEnvironment:
                     )
                 case Answered(request_id, outcome) if request_id == invocation.request_id:
                     self._peak_memory_mb = process.child.peak_memory_mb()
-                    return outcome
+                    # An error after we asked it to stop is how it stopped, not what became of its work.
+                    return interrupted(request_id) if stopping and isinstance(outcome, Errored) else outcome
                 case InitFailed(error):  # Ruby's client says so in the middle of an invocation
                     self._drop_process(_LAST_WORDS_S)
                     return error

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 
-from immortal_lambda.errors import ServiceUnavailable
 from immortal_lambda.ledger import Claim, LeaseLost, Ledger
 from immortal_runner.settings import BEATS_PER_LEASE
 
@@ -17,6 +16,7 @@ class Heartbeat:
     another task may hold it.
 
     Args:
+        ledger: One whose calls end well within a lease.
         on_lost: Called once, from the heartbeat's own thread, when the claim is lost.
     """
 
@@ -57,6 +57,7 @@ class Heartbeat:
                 return
 
     def _beat(self) -> bool:
+        """Beat once; False when the claim is lost."""
         began = time.monotonic()
         try:
             self._ledger.heartbeat(
@@ -67,8 +68,8 @@ class Heartbeat:
             )
         except LeaseLost:
             return False
-        except ServiceUnavailable as error:
-            sys.stderr.write(f"heartbeat of run {self._claim.run.run_id}: {error}\n")
-            return time.monotonic() < self._held_until
-        self._held_until = began + self._lease_s
-        return True
+        except Exception as error:  # noqa: BLE001  # whatever it is: a heart that stops in silence lets two tasks work
+            sys.stderr.write(f"heartbeat of run {self._claim.run.run_id}: {type(error).__name__}: {error}\n")
+        else:
+            self._held_until = began + self._lease_s
+        return time.monotonic() < self._held_until

@@ -67,8 +67,8 @@ class LogStream(Protocol):
         """Take bytes as they come; lines are cut here."""
         ...
 
-    def flush(self) -> None:
-        """Wait until what was written has been delivered."""
+    def flush(self, timeout_s: float) -> None:
+        """Wait, not for ever, until what was written has been delivered."""
         ...
 
     def close(self) -> None:
@@ -118,10 +118,10 @@ class CloudWatchLogStream:
             events, self._rest = split_lines(self._rest + data)
             self._append(events)
 
-    def flush(self) -> None:
-        """Wait until what was written has been delivered."""
+    def flush(self, timeout_s: float) -> None:
+        """Wait, not for ever, until what was written has been delivered."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting and not self._under_way, timeout=_CLOSE_S)
+            self._changed.wait_for(lambda: not self._waiting and not self._under_way, timeout=timeout_s)
 
     def close(self) -> None:
         """Deliver what is left, an unfinished line included, and end."""

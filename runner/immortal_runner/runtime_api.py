@@ -20,6 +20,7 @@ from typing import Any
 
 import h11
 
+from immortal_lambda.errors import ImmortalError
 from immortal_runner.credentials import EndpointCredentials
 from immortal_runner.outcomes import Errored, Outcome, Returned, read_error
 
@@ -214,7 +215,10 @@ class RuntimeApi:
     def _give_credentials(self, credentials: EndpointCredentials, request: _Request) -> _Reply:
         if request.headers.get("authorization") != credentials.token:
             return _refusal(403, "AccessDenied", "the authorization token is not the one in the environment")
-        return _json_reply(200, credentials.document())
+        try:
+            return _json_reply(200, credentials.document())
+        except ImmortalError as error:
+            return _refusal(500, "CredentialsUnavailable", str(error))
 
 
 def _next_headers(invocation: Invocation, now_ms: int) -> Iterable[tuple[str, str]]:

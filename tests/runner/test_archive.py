@@ -113,6 +113,32 @@ def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
         extract(archive, tmp_path / "out")
 
 
+def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", ("a", "hello"))
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"PK\x03\x04") + 6] |= 1  # the flag bits that say so, in both headers
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(ArchiveRefused, match="encrypted"):
+        extract(archive, tmp_path / "out")
+
+
+def test_a_link_to_an_endless_name_is_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", (entry("link", stat.S_IFLNK | 0o777), "x" * 5000))
+    with pytest.raises(ArchiveRefused, match="link 'link' points to a name of 5000 bytes"):
+        extract(archive, tmp_path / "out")
+
+
+def test_an_entry_longer_than_it_says_is_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", ("a", "0123456789"))
+    data = archive.read_bytes().replace(
+        (10).to_bytes(4, "little") * 2, (10).to_bytes(4, "little") + (5).to_bytes(4, "little")
+    )
+    archive.write_bytes(data)
+    with pytest.raises(ArchiveRefused):
+        extract(archive, tmp_path / "out")
+
+
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("immortal_runner.archive.MAX_UNZIPPED_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:

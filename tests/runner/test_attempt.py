@@ -14,13 +14,18 @@ from typing import Any
 
 import pytest
 
-from immortal_lambda.aws import DynamoTable, PayloadBucket
+from immortal_lambda.aws import DynamoTable, PayloadBucket, client
+from immortal_lambda.errors import AccessRefused, ServiceUnavailable
 from immortal_lambda.failures import Failure
-from immortal_lambda.ledger import Ledger
+from immortal_lambda.ledger import Claim, Ledger
 from immortal_lambda.payloads import Inline, Payload, Stored, fetch, keep
 from immortal_lambda.runs import Origin, Run
 from immortal_local.server import LocalAws
+from immortal_runner.attempt import Attempt
+from immortal_runner.aws import AwsAccount
 from immortal_runner.exit_codes import ExitCode
+from immortal_runner.settings import read_settings
+from immortal_runner.stop import StopSignal
 
 RUN_ID = "7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f2c11"
 
@@ -270,6 +275,80 @@ def test_an_event_that_was_lost_is_parked(stage: Stage) -> None:
     code, run = stage.run()
     assert (code, run.status) == (ExitCode.PARKED, "parked")
     assert "is gone" in run.reason
+
+
+@pytest.fixture
+def within(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Attempt]]:
+    """An attempt in this very process, with parts that stumble."""
+    for name, value in stage.environment().items():
+        monkeypatch.setenv(name, value)
+    client.cache_clear()
+
+    def attempt(ledger: Ledger | None = None, bucket: Any = None) -> Attempt:
+        return Attempt(
+            settings=read_settings(),
+            ledger=ledger or stage.ledger,
+            pulse=stage.ledger,
+            bucket=bucket or stage.bucket,
+            account=AwsAccount(),
+            owner="within",
+            task_arn="",
+            stop=StopSignal(),
+        )
+
+    yield attempt
+    client.cache_clear()
+
+
+class StumblingLedger(Ledger):
+    """Fails twice before it takes an outcome."""
+
+    failures = iter([ServiceUnavailable("throttled"), ServiceUnavailable("throttled")])
+
+    def complete(self, claim: Claim, **about: Any) -> None:
+        for failure in self.failures:
+            raise failure
+        super().complete(claim, **about)
+
+
+def test_an_outcome_is_recorded_as_soon_as_the_ledger_takes_it(
+    stage: Stage, within: Callable[..., Attempt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("immortal_runner.attempt.RECORD_AGAIN_S", 0.05)
+    stage.record(stage.create("def handler(event, context): return 'worth keeping'"))
+    assert within(ledger=StumblingLedger(stage.table)).make() == ExitCode.COMPLETE
+    assert result(stage, stage.ledger.read(RUN_ID)) == "worth keeping"
+
+
+def test_a_result_that_may_not_be_stored_does_not_undo_the_work(stage: Stage, within: Callable[..., Attempt]) -> None:
+    class ClosedBucket(PayloadBucket):
+        def put(self, _key: str, _data: bytes) -> None:
+            raise AccessRefused("s3:PutObject was refused")
+
+    stage.record(stage.create("def handler(event, context): return 'x' * 100_000"))
+    assert within(bucket=ClosedBucket(stage.bucket.s3, stage.bucket.name)).make() == ExitCode.COMPLETE
+    run = stage.ledger.read(RUN_ID)
+    assert (run.status, run.result) == ("complete", None)
+    assert "100002 bytes that could not be stored: s3:PutObject was refused" in run.note
+
+
+def test_an_error_of_any_length_fits_into_the_ledger(stage: Stage) -> None:
+    calls = [f"def f{n}(): f{n + 1}()  # " + "ö" * 3_000 for n in range(60)]
+    fails = ["class E(Exception): pass", "E.__name__ = 'é' * 5_000", "def f60(): raise E('ü' * 500_000)"]
+    code = "\n".join([*calls, *fails, "def handler(event, context): f0()"])
+    stage.record(stage.create(code))
+    code_found, run = stage.run()
+    assert (code_found, run.status) == (ExitCode.HANDLER_ERROR, "error")
+    assert run.error is not None
+    assert run.error.message.endswith("… (1000000 bytes)")
+    assert len(run.error.stack_trace) == 40
+
+
+def test_a_difference_between_then_and_now_is_noted(stage: Stage) -> None:
+    arn = stage.create("def handler(event, context): return 1", Architectures=["arm64"])
+    stage.record(arn)
+    _, run = stage.run()
+    assert "the function is made for arm64 and ran on" in run.note
 
 
 def test_a_second_runner_finds_nothing_to_do(stage: Stage) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import psutil
 import pytest
 
-from immortal_runner.child import _open_to_all
 from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
 from immortal_runner.environment import ExecutionEnvironment
 from immortal_runner.machine import this_machine
 from immortal_runner.outcomes import Errored, Outcome, Returned
 from immortal_runner.runtime_api import Invocation
+from immortal_runner.start import _open_to_all
 from support.functions import ARN, Environments, MemoryLog
 
 REQUEST_ID = "7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f2c11"
@@ -437,6 +437,44 @@ def test_an_interrupted_handler_ends_after_its_grace(environments: Environments,
     thread.join(10)
     assert time.monotonic() - began < 5
     assert errored(outcomes[0]).family == "interrupted"
+
+
+def test_an_error_after_sigterm_is_an_interruption_and_no_failure(environments: Environments, log: MemoryLog) -> None:
+    environment = environments(
+        "import signal, time\n"
+        "def stop(*_): raise RuntimeError('told to stop')\n"
+        "def handler(event, context):\n"
+        "  signal.signal(signal.SIGTERM, stop)\n"
+        "  print('ready', flush=True)\n"
+        "  time.sleep(60)"
+    )
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment)))
+    thread.start()
+    wait_for_line(log, "ready")
+    environment.interrupt(grace_s=10)
+    thread.join(10)
+    assert errored(outcomes[0]).family == "interrupted"
+
+
+def test_a_log_that_takes_nothing_does_not_keep_the_environment_from_ending(
+    environments: Environments, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = threading.Event()
+
+    def stuck(_data: bytes) -> None:
+        closed.wait()
+
+    environment = environments("def handler(event, context): print('x' * 1_000_000)")
+    monkeypatch.setattr(log, "write", stuck)
+    monkeypatch.setattr(log, "close", closed.set)
+    thread = threading.Thread(target=lambda: invoke(environment), daemon=True)
+    thread.start()
+    stopper = threading.Thread(target=environment.stop, daemon=True)
+    stopper.start()
+    stopper.join(20)
+    assert closed.is_set()
+    assert not stopper.is_alive()
 
 
 def test_nothing_is_left_behind(environments: Environments) -> None:

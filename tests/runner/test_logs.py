@@ -104,7 +104,7 @@ def test_what_is_refused_for_good_is_said_to_be_lost(capsys: pytest.CaptureFixtu
     taker.refusals = [LogsUnavailable("AccessDenied", retryable=False)]
     stream = open_stream(taker)
     stream.write(b"secret line\n")
-    stream.flush()
+    stream.flush(5)
     stream.write(b"next\n")
     stream.close()
     said = capsys.readouterr().err

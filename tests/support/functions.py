@@ -41,7 +41,7 @@ class MemoryLog:
     def write(self, data: bytes) -> None:
         self.data += data
 
-    def flush(self) -> None:
+    def flush(self, timeout_s: float) -> None:
         """Everything is there already."""
 
     def close(self) -> None:
