@@ -8,7 +8,7 @@ import click
 import yaml
 
 from immortal_cli.main import main
-from immortal_cli.templates import TEMPLATE_NAMES, read_template
+from immortal_cli.templates import FILLED_IN, TEMPLATE_NAMES, read_template
 
 DOCS = Path(__file__).parent
 
@@ -16,29 +16,33 @@ DOCS = Path(__file__).parent
 def commands_page() -> str:
     """Every command's help, as the command line prints it."""
     parts = ["# Commands\n", "Every command prints JSON with `--json` where it answers with data: one object a line.\n"]
-    for path, command in _commands("immortal", main):
-        context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
-        parts.append(f"## {path}\n\n```\n{command.get_help(context)}\n```\n")
+    contexts = _contexts(main, "immortal", None)
+    parts += [f"## {context.command_path}\n\n```\n{context.get_help()}\n```\n" for context in contexts]
     return "\n".join(parts)
 
 
 def parameters_page() -> str:
     """Every parameter of every template."""
-    parts = ["# Parameters of the templates\n", "`immortal deploy --parameter NAME=VALUE` sets any of them.\n"]
+    parts = [
+        "# Parameters of the templates\n",
+        "`immortal deploy --parameter NAME=VALUE` sets each of them but those that it fills in itself.\n",
+    ]
     for name in TEMPLATE_NAMES:
         rows = [
-            f"| `{parameter}` | {_default(about)} | {' '.join(about['Description'].split())} |"
+            f"| `{parameter}` | {_default(parameter, about)} | {' '.join(about['Description'].split())} |"
             for parameter, about in _parameters(name).items()
         ]
         parts.append("\n".join([f"## {name}.yaml\n", "| parameter | default | |", "| --- | --- | --- |", *rows]) + "\n")
     return "\n".join(parts)
 
 
-def _commands(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
+def _contexts(command: click.Command, name: str, parent: click.Context | None) -> Iterator[click.Context]:
+    """Each command in the context in which it is called: what the help looks like is inherited."""
+    context = click.Context(command, parent, name, terminal_width=100, **command.context_settings)
+    yield context
     if isinstance(command, click.Group):
-        for name, each in sorted(command.commands.items()):
-            yield from _commands(f"{path} {name}", each)
+        for each in sorted(command.commands):
+            yield from _contexts(command.commands[each], each, context)
 
 
 def _parameters(name: str) -> Mapping[str, Mapping[str, Any]]:
@@ -50,7 +54,9 @@ def _parameters(name: str) -> Mapping[str, Mapping[str, Any]]:
     return parameters
 
 
-def _default(about: Mapping[str, Any]) -> str:
+def _default(parameter: str, about: Mapping[str, Any]) -> str:
+    if parameter in FILLED_IN:
+        return "filled in"
     return f"`{about['Default']}`" if about.get("Default") not in (None, "") else ""
 
 

@@ -75,7 +75,7 @@ def test_each_output_says_what_it_is(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_each_wildcard_in_a_policy_carries_its_reason(name: str) -> None:
     lines = text_of(name).splitlines()
-    broad = re.compile(r'Resource: "\*"|(role/|function:|layer:|repository/|log-group:/aws/lambda/)\*"')
+    broad = re.compile(r'Resource: "\*"|(role/|function:|layer:|repository/|log-group:)\*"')
     for at, line in enumerate(lines):
         if broad.search(line):
             assert "#" in "".join(lines[at - 2 : at + 1]), f"{name}.yaml:{at + 1}"
@@ -111,3 +111,21 @@ def test_a_task_gets_its_whereabouts_from_its_definition() -> None:
         "IMMORTAL_LEDGER_TABLE",
         "IMMORTAL_PAYLOAD_BUCKET",
     }
+
+
+def statements(resource: str) -> list[dict[str, Any]]:
+    policies = read("runner")["Resources"][resource]["Properties"]["Policies"]
+    return [statement for policy in policies for statement in policy["PolicyDocument"]["Statement"]]
+
+
+def test_the_runner_assumes_only_roles_whose_own_trust_policy_names_it() -> None:
+    actions = str([statement["Action"] for statement in statements("TaskRole")])
+    assert "dynamodb:UpdateItem" in actions
+    assert "sts:" not in actions
+    assert "*" not in actions
+
+
+def test_the_runner_logs_to_whatever_group_its_function_names() -> None:
+    (logs,) = [statement for statement in statements("TaskRole") if "logs:" in str(statement["Action"])]
+    assert sorted(logs["Action"]) == ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
+    assert logs["Resource"]["Sub"].endswith(":log-group:*")

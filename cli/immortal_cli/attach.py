@@ -20,7 +20,7 @@ def attach(names: tuple[str, ...], name: str, *, yes: bool, as_json: bool) -> No
     """Let what functions give up come to the failure queue.
 
     Shows what it changes and asks: each function's DeadLetterConfig, and on its role the right to send letters and the
-    trust in the runner. What DeadLetterConfig named before is remembered in a tag of the function.
+    trust in the runner. What DeadLetterConfig named before is remembered in tags of the function.
     """
     account = open_account()
     installation = find_installation(account, name)

@@ -16,6 +16,7 @@ from immortal_cli.templates import (
     Template,
     choose_parameters,
     read_template,
+    refuse_filled_in,
     refuse_unknown,
 )
 
@@ -26,7 +27,7 @@ _KEPT = frozenset({"AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket"}
 @click.option("--image", help="The runner's image, as a registry that Fargate reaches names it.")
 @click.option("--subnets", metavar="ID,...", help="Subnets of the tasks. By default those of the default network.")
 @click.option("--security-groups", metavar="ID,...", help="Security groups of the tasks.")
-@click.option("--parameter", "pairs", multiple=True, metavar="NAME=VALUE", help="Any parameter of the templates.")
+@click.option("--parameter", "pairs", multiple=True, metavar="NAME=VALUE", help="A parameter of the templates.")
 @name_option
 @json_option
 def deploy(
@@ -92,9 +93,10 @@ class _Part:
 
 def _deploy(account: Account, name: str, given: Mapping[str, str]) -> dict[str, str]:
     store, runner, fallback = (_find_part(account, name, template) for template in TEMPLATE_NAMES)
+    refuse_filled_in(given)
     refuse_unknown(given, [store.template, runner.template, fallback.template])
     given = {**given, "Name": name, "StoreStack": store.stack, "RunnerStack": runner.stack}
-    _refuse_unreachable_image(account, given.get("Image"), deployed="Image" in runner.previous)
+    refuse_unreachable_image(account, given.get("Image"), deployed="Image" in runner.previous)
     if "Subnets" not in given and "Subnets" not in fallback.previous:
         given["Subnets"] = ",".join(find_default_subnets(account))
 
@@ -125,13 +127,18 @@ def find_default_subnets(account: Account) -> list[str]:
     return subnets
 
 
-def _refuse_unreachable_image(account: Account, image: str | None, *, deployed: bool) -> None:
+def refuse_unreachable_image(account: Account, image: str | None, *, deployed: bool) -> None:
+    """Refuse an image that Fargate could not pull.
+
+    Raises:
+        Failed: It names no registry.
+    """
     if not account.is_aws or (image is None and deployed):
         return
     if image is None or "." not in image.partition("/")[0]:
         raise Failed(
-            f"Fargate can't pull {image or 'the default image'!r}, which names no registry. Next step: build the "
-            "runner's image (container/), push it to Amazon ECR, and give its name with --image"
+            f"Fargate can't pull {image or 'the default image'!r}, which names no registry. Next step: immortal "
+            "image build, push what it built to Amazon ECR, and give its name there with --image"
         )
 
 

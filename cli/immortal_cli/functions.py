@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, assert_never
 from urllib.parse import unquote
@@ -12,9 +13,9 @@ from urllib.parse import unquote
 from immortal_cli.aws import Account, read_outputs
 from immortal_cli.errors import Failed
 from immortal_cli.plan import (
-    REMEMBERED,
     FunctionState,
     Installation,
+    Memory,
     NameTarget,
     PutSendPolicy,
     PutTrust,
@@ -22,6 +23,11 @@ from immortal_cli.plan import (
     Role,
     Step,
 )
+
+_BEFORE = "immortal:previous-dead-letter-target"
+_OURS = "immortal:dead-letter-target"
+_INSTALLATION = "immortal:installation"
+"""The tags of an attached function."""
 
 _PATIENCE_S = 60.0
 """How long IAM may take until Lambda sees a new right; AWS names no bound."""
@@ -51,6 +57,33 @@ def read_functions(account: Account, names: Sequence[str], installation: Install
     return states
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A function as a run names it.
+
+    Attributes:
+        arn: With the version or alias that was asked for, if any.
+    """
+
+    name: str
+    arn: str
+    version: str
+
+
+def find_function(account: Account, name: str) -> Named:
+    """Find a function by its name, which may carry a version or alias.
+
+    Raises:
+        Failed: The name is unknown; the message names the nearest.
+    """
+    functions = account.client("lambda")
+    try:
+        found = functions.get_function_configuration(FunctionName=name)
+    except functions.exceptions.ResourceNotFoundException:
+        found = _refuse_unknown(account, name, _list_functions(account))
+    return Named(found["FunctionName"], found["FunctionArn"], found["Version"])
+
+
 def list_attached(account: Account, queue_arn: str) -> list[str]:
     """Give the names of the functions whose dead-letter queue this is."""
     return sorted(name for name, function in _list_functions(account).items() if _target(function) == queue_arn)
@@ -65,10 +98,8 @@ def carry_out(account: Account, step: Step) -> None:
             account.client("iam").put_role_policy(RoleName=role, PolicyName=policy, PolicyDocument=json.dumps(document))
         case PutTrust(role, document, _):
             account.client("iam").update_assume_role_policy(RoleName=role, PolicyDocument=json.dumps(document))
-        case Remember(function_arn, None):
-            account.client("lambda").untag_resource(Resource=function_arn, TagKeys=[REMEMBERED])
-        case Remember(function_arn, target):
-            account.client("lambda").tag_resource(Resource=function_arn, Tags={REMEMBERED: target})
+        case Remember(function_arn, memory):
+            _remember(account, function_arn, memory)
         case NameTarget(function, _, target):
             _name_target(account, function, target)
         case _:
@@ -116,7 +147,7 @@ def _read_state(
         arn=arn,
         role=role,
         target=_target(function),
-        remembered=account.client("lambda").list_tags(Resource=arn).get("Tags", {}).get(REMEMBERED),
+        memory=_read_memory(account.client("lambda").list_tags(Resource=arn).get("Tags", {})),
         runtime=function.get("Runtime", ""),
         sharers=tuple(
             other["FunctionName"]
@@ -126,6 +157,21 @@ def _read_state(
             and _target(other) == installation.queue_arn
         ),
     )
+
+
+def _remember(account: Account, function_arn: str, memory: Memory | None) -> None:
+    functions = account.client("lambda")
+    if memory is None:
+        functions.untag_resource(Resource=function_arn, TagKeys=[_BEFORE, _OURS, _INSTALLATION])
+        return
+    tags = {_BEFORE: memory.before, _OURS: memory.ours, _INSTALLATION: memory.installation}
+    functions.tag_resource(Resource=function_arn, Tags=tags)
+
+
+def _read_memory(tags: Mapping[str, str]) -> Memory | None:
+    if _BEFORE not in tags:
+        return None
+    return Memory(tags[_BEFORE], tags.get(_OURS, ""), tags.get(_INSTALLATION, ""))
 
 
 def _target(function: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """``immortal local``: an AWS on this machine."""
 
+import platform
 import shlex
 import socket
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ def local() -> None:
 )
 def up(host: str, port: int, region: str, engine: Literal["process", "docker"], time_scale: float) -> None:
     """Run a local AWS until Ctrl-C; the first line says in JSON how to reach it."""
+    need_linux()
     try:
         from immortal_local import server  # noqa: PLC0415  # an extra, and slow to import
     except ModuleNotFoundError as error:
@@ -78,6 +80,20 @@ def env(endpoint: str | None, *, as_json: bool) -> None:
     else:
         for line in write_exports(description):
             click.echo(line)
+
+
+def need_linux() -> None:
+    """Refuse to run functions on a system that can't keep them apart from their runner.
+
+    Raises:
+        Failed: This is not Linux.
+    """
+    system = platform.system()
+    if system != "Linux":
+        raise Failed(
+            f"the local AWS runs functions in Linux's own sandbox and this is {system or 'no known system'}. "
+            "Next step: a Linux machine, a Linux virtual machine or a Linux container"
+        )
 
 
 def name_variables(description: Mapping[str, str]) -> dict[str, str]:

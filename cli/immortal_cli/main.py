@@ -8,6 +8,7 @@ from immortal_cli.deploy import deploy, destroy
 from immortal_cli.errors import Commands
 from immortal_cli.image import image
 from immortal_cli.local import local
+from immortal_cli.redrive import redrive
 from immortal_cli.runs import runs
 from immortal_lambda import __version__
 
@@ -20,3 +21,4 @@ def main() -> None:
 
 for command in (demo, local, deploy, destroy, attach, detach, runs, image):
     main.add_command(command)
+runs.add_command(redrive)

@@ -4,11 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-REMEMBERED = "immortal:previous-dead-letter-target"
-"""The tag that keeps what a function's ``DeadLetterConfig`` named before it was attached."""
-
 NOTHING = "none"
-"""The tag's value where it named nothing: a tag's value may not tell empty from absent."""
+"""What is remembered where ``DeadLetterConfig`` named nothing: a tag's value may not tell empty from absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +61,27 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """What a function keeps in its tags while it is attached.
+
+    Attributes:
+        before: What its ``DeadLetterConfig`` named when it was nobody's of ours; ``NOTHING`` when it named nothing.
+        ours: What attaching made it name; by this a target of ours is told from one that somebody set since.
+        installation: Name of the installation that it is attached to.
+    """
+
+    before: str
+    ours: str
+    installation: str
+
+
+@dataclass(frozen=True, slots=True)
 class FunctionState:
     """A function as it is now.
 
     Attributes:
         target: What its ``DeadLetterConfig`` names; empty when it names nothing.
-        remembered: The tag's value; None when the function was never attached.
+        memory: None when the function isn't attached.
         runtime: Empty for a container image.
         sharers: Other functions with the same role that name the failure queue.
     """
@@ -78,9 +90,14 @@ class FunctionState:
     arn: str
     role: Role
     target: str
-    remembered: str | None
+    memory: Memory | None
     runtime: str
     sharers: tuple[str, ...] = ()
+
+    @property
+    def names_ours(self) -> bool:
+        """Whether its ``DeadLetterConfig`` still names what attaching made it name."""
+        return self.memory is not None and self.target == self.memory.ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +123,7 @@ class Remember:
     """Keep on the function what its ``DeadLetterConfig`` named before; None forgets it."""
 
     function_arn: str
-    target: str | None
+    memory: Memory | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +158,7 @@ def plan_attach(functions: Sequence[FunctionState], installation: Installation) 
         if installation.trust not in _statements(role.trust):
             steps.append(PutTrust(role.name, _with_trust(role.trust, installation), runner_trusted=True))
     for function in functions:
-        if function.target != installation.queue_arn:
-            steps.append(Remember(function.arn, function.target or NOTHING))
-            steps.append(NameTarget(function.name, function.target, installation.queue_arn))
+        steps += _name_queue(function, installation)
     return Plan(tuple(steps), tuple(note for function in functions for note in _notes(function, functions)))
 
 
@@ -155,15 +170,9 @@ def plan_detach(functions: Sequence[FunctionState], installation: Installation) 
     steps: list[Step] = []
     notes: list[str] = []
     for function in functions:
-        if function.remembered is None and function.target == installation.queue_arn:
-            notes.append(f"{function.name}: its DeadLetterConfig was not set by immortal attach; left as it is")
-        elif function.remembered is not None:
-            if function.target == installation.queue_arn:
-                before = "" if function.remembered == NOTHING else function.remembered
-                steps.append(NameTarget(function.name, function.target, before))
-            else:
-                notes.append(f"{function.name}: its DeadLetterConfig was changed since; left as it is")
-            steps.append(Remember(function.arn, None))
+        restored, said = _restore_target(function, installation)
+        steps += restored
+        notes += said
     for role in _roles(functions):
         if users := _remaining_users(role, functions, installation):
             notes.append(f"{role.name}: keeps its rights, which {', '.join(users)} still needs")
@@ -183,11 +192,43 @@ def describe_step(step: Step) -> tuple[str, str, str]:
             return f"role {role}", f"inline policy {policy}", change
         case PutTrust(role, _, runner_trusted):
             return f"role {role}", "trust", "the runner's task role may assume it" if runner_trusted else "taken back"
-        case Remember(function_arn, target):
-            change = "forgotten" if target is None else f"remembered: {target}"
-            return f"function {function_arn.rpartition(':')[2]}", f"tag {REMEMBERED}", change
+        case Remember(function_arn, memory):
+            change = "forgotten" if memory is None else f"remembered: {memory.before}"
+            return f"function {function_arn.rpartition(':')[2]}", "tags immortal:*", change
         case NameTarget(function, before, target):
             return f"function {function}", "DeadLetterConfig", f"{before or NOTHING} → {target or NOTHING}"
+
+
+def _name_queue(function: FunctionState, installation: Installation) -> list[Step]:
+    """Name the failure queue, and remember what stood there unless that was ours too.
+
+    The first memory is written before the queue is named, a later one after it: whoever is interrupted in between can
+    attach or detach again.
+    """
+    name = NameTarget(function.name, function.target, installation.queue_arn)
+    if function.memory is not None and (function.names_ours or function.target == installation.queue_arn):
+        memory = Memory(function.memory.before, installation.queue_arn, installation.name)
+        renamed: list[Step] = [name] if function.target != installation.queue_arn else []
+        return [*renamed, Remember(function.arn, memory)] if memory != function.memory else []
+    if function.target == installation.queue_arn:
+        return []
+    return [Remember(function.arn, Memory(function.target or NOTHING, installation.queue_arn, installation.name)), name]
+
+
+def _restore_target(function: FunctionState, installation: Installation) -> tuple[list[Step], list[str]]:
+    """Name again what was named before, where nobody has named something else since; and say why not otherwise."""
+    memory, is_queue = function.memory, function.target == installation.queue_arn
+    if memory is None:
+        unknown = f"{function.name}: its DeadLetterConfig was not set by immortal attach; left as it is"
+        return [], [unknown] if is_queue else []
+    if not is_queue and memory.installation != installation.name:
+        other = f"immortal detach {function.name} --name {memory.installation}"
+        return [], [f"{function.name}: is attached to another installation; left as it is. Next step: {other}"]
+    forget = Remember(function.arn, None)
+    if is_queue or function.names_ours:
+        before = "" if memory.before == NOTHING else memory.before
+        return [NameTarget(function.name, function.target, before), forget], []
+    return [forget], [f"{function.name}: its DeadLetterConfig was changed since; left as it is"]
 
 
 def _roles(functions: Sequence[FunctionState]) -> list[Role]:
@@ -209,7 +250,7 @@ def _notes(function: FunctionState, attached: Sequence[FunctionState]) -> Iterat
 def _remaining_users(role: Role, detached: Sequence[FunctionState], installation: Installation) -> list[str]:
     own = [function for function in detached if function.role.name == role.name]
     names = {function.name for function in own}
-    left = {each.name for each in own if each.remembered is None and each.target == installation.queue_arn}
+    left = {each.name for each in own if each.memory is None and each.target == installation.queue_arn}
     return sorted(left | {sharer for function in own for sharer in function.sharers if sharer not in names})
 
 

@@ -1,4 +1,4 @@
-"""``immortal runs``: what became of the letters."""
+"""``immortal runs``: what became of the letters, read from the ledger."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,12 @@ from typing import cast
 import click
 
 from immortal_cli import views
-from immortal_cli.aws import Records, open_account, open_records
+from immortal_cli.aws import open_account, open_records
 from immortal_cli.errors import Failed
 from immortal_cli.output import json_option, name_option, tell, write_json, write_members, write_table
 from immortal_cli.tail import Tail
 from immortal_lambda.ledger import Ledger, RunUnknown
+from immortal_lambda.payloads import Bucket, fetch
 from immortal_lambda.runs import STATUSES, Run, Status
 
 _LOOK_S = 0.5
@@ -22,7 +23,7 @@ _LOOK_S = 0.5
 
 @click.group()
 def runs() -> None:
-    """List, show, wait for and read the logs of runs."""
+    """List, show, wait for, read the logs of and redrive runs."""
 
 
 @runs.command("ls")
@@ -32,22 +33,30 @@ def runs() -> None:
 @name_option
 @json_option
 def list_runs(statuses: tuple[str, ...], function: str | None, limit: int, name: str, *, as_json: bool) -> None:
-    """List runs, newest change first."""
+    """List runs, newest change first.
+
+    With --json, a result that lies in the bucket is named as {"stored": "s3://...", "bytes": N}; show fetches it.
+    """
     records = open_records(open_account(), name)
     wanted = cast("tuple[Status, ...]", statuses) or STATUSES
     found = (run for run in records.ledger.list(wanted) if function in (None, run.function))
-    _write(islice(found, limit), records, as_json=as_json)
+    _write(islice(found, limit), None, as_json=as_json)
 
 
 @runs.command("show")
 @click.argument("run_id", metavar="RUN")
+@click.option("--event", "only_event", is_flag=True, help="Print the event that the handler is given, byte for byte.")
 @name_option
 @json_option
-def show_run(run_id: str, name: str, *, as_json: bool) -> None:
+def show_run(run_id: str, name: str, *, only_event: bool, as_json: bool) -> None:
     """Show all that is on record of one run."""
+    if only_event and as_json:
+        raise click.UsageError("--event prints the event as it is: leave out --json")
     records = open_records(open_account(), name)
     run = records.ledger.read(run_id)
-    if as_json:
+    if only_event:
+        click.echo(fetch(run.event, records.bucket), nl=False)
+    elif as_json:
         write_json(views.show_json(run, bucket=records.bucket, now_ms=_now_ms()))
     else:
         write_members(views.show_members(run, bucket=records.bucket, now_ms=_now_ms()))
@@ -71,7 +80,7 @@ def wait_for_runs(
     records = open_records(open_account(), name)
     deadline = time.monotonic() + timeout_s if timeout_s is not None else None
     waited = _wait_for_all(records.ledger, deadline) if wait_for_all else _wait_for(run_ids, records.ledger, deadline)
-    _write(waited.runs, records, as_json=as_json)
+    _write(waited.runs, records.bucket, as_json=as_json)
     if waited.missing:
         tell(f"not on record: {', '.join(waited.missing)}. Next step: immortal runs ls")
     if waited.missing or not all(run.status == "complete" for run in waited.runs):
@@ -140,11 +149,11 @@ def _passed(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-def _write(found: Iterable[Run], records: Records, *, as_json: bool) -> None:
+def _write(found: Iterable[Run], bucket: Bucket | None, *, as_json: bool) -> None:
     now_ms = _now_ms()
     if as_json:
         for run in found:
-            write_json(views.show_json(run, bucket=records.bucket, now_ms=now_ms))
+            write_json(views.show_json(run, bucket=bucket, now_ms=now_ms))
         return
     rows = [views.show_row(run, now_ms=now_ms) for run in found]
     if rows:

@@ -91,11 +91,10 @@ def list_retained(account: Account, stack: str, types: frozenset[str]) -> list[R
 
 def _update(account: Account, request: Mapping[str, Any]) -> bool:
     """Ask for an update; False when there is nothing to change."""
-    from botocore.exceptions import ClientError  # noqa: PLC0415  # asking for help must not cost boto3
-
+    cloudformation = account.client("cloudformation")
     try:
-        account.client("cloudformation").update_stack(**request)
-    except ClientError as error:
+        cloudformation.update_stack(**request)
+    except cloudformation.exceptions.ClientError as error:
         if "No updates are to be performed" in str(error):
             return False
         raise

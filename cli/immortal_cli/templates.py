@@ -11,6 +11,15 @@ from immortal_lambda.errors import ImmortalError
 TEMPLATE_NAMES = ("store", "runner", "fallback")
 """In the order in which their stacks are made; each imports what the earlier ones export."""
 
+FILLED_IN = {
+    "Name": "it is the installation's. Next step: --name",
+    "StoreStack": "the stacks are named after the installation. Next step: --name",
+    "RunnerStack": "the stacks are named after the installation. Next step: --name",
+    "CodeBucket": "the dispatcher's code goes where the installation keeps its payloads. Next step: leave it out",
+    "CodeKey": "the dispatcher's code is uploaded under a name of its content. Next step: leave it out",
+}
+"""Parameters that ``immortal deploy`` fills in itself, and why nobody else may."""
+
 _HERE = Path(__file__).parent
 _FOLDERS = (_HERE / "cloudformation", _HERE.parents[1] / "cloudformation")
 """In an installed wheel, and in the repository."""
@@ -21,6 +30,10 @@ _NAME = re.compile(r"^  (?P<name>[A-Za-z0-9]+):", re.MULTILINE)
 
 class ParameterUnknown(ImmortalError):
     """No template declares the parameter."""
+
+
+class ParameterFilledIn(ImmortalError):
+    """The parameter is filled in by ``immortal deploy``; what is given would be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,16 @@ def choose_parameters(
     kept = (template.parameters & previous) - given.keys()
     chosen += [{"ParameterKey": name, "UsePreviousValue": True} for name in sorted(kept)]
     return chosen
+
+
+def refuse_filled_in(given: Mapping[str, str]) -> None:
+    """Refuse parameters that ``immortal deploy`` fills in itself.
+
+    Raises:
+        ParameterFilledIn: With the reason.
+    """
+    for name in sorted(given.keys() & FILLED_IN.keys()):
+        raise ParameterFilledIn(f"the parameter {name} can't be given: {FILLED_IN[name]}")
 
 
 def refuse_unknown(given: Mapping[str, str], templates: Iterable[Template]) -> None:

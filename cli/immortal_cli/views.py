@@ -4,15 +4,20 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from immortal_lambda.payloads import Bucket, PayloadLost, fetch
+from immortal_cli.aws import describe_failure
+from immortal_lambda.errors import ImmortalError
+from immortal_lambda.payloads import Bucket, Payload, Stored, fetch
 from immortal_lambda.runs import Run
 
 COLUMNS = ("RUN", "STATUS", "FUNCTION", "ATTEMPT", "FAILURE", "UPDATED (UTC)", "TASK")
-_WORDS_OF_A_REASON = 160
 
 
-def show_json(run: Run, *, bucket: Bucket, now_ms: int) -> dict[str, Any]:
-    """Give all that a program may ask of a run; times are ISO 8601 in UTC with milliseconds."""
+def show_json(run: Run, *, bucket: Bucket | None, now_ms: int) -> dict[str, Any]:
+    """Give all that a program may ask of a run; times are ISO 8601 in UTC with milliseconds.
+
+    Args:
+        bucket: Where a large result is fetched from; without it, the result says only where it lies.
+    """
     return {
         "run_id": run.run_id,
         "kind": run.kind,
@@ -22,7 +27,7 @@ def show_json(run: Run, *, bucket: Bucket, now_ms: int) -> dict[str, Any]:
         "version": run.version or None,
         "attempt": run.attempt,
         "failure": {"class": run.failure.failure_class, "message": run.failure.message} if run.failure else None,
-        "result": _read_result(run, bucket),
+        "result": _show_result(run.result, bucket) if run.result else None,
         "error": {
             "type": run.error.error_type,
             "message": run.error.message,
@@ -69,13 +74,6 @@ def show_members(run: Run, *, bucket: Bucket, now_ms: int) -> list[tuple[str, st
     return [(name, _text(value)) for name, value in shown.items() if value not in (None, "", False)]
 
 
-def show_outcome(run: Run, *, now_ms: int) -> str:
-    """Say in one line how a run ended or where it stands."""
-    last_word = run.error.message if run.error else run.reason
-    status = show_status(run, now_ms=now_ms)
-    return f"{run.run_id} {status}" + (f": {last_word[:_WORDS_OF_A_REASON]}" if last_word else "")
-
-
 def show_time(ms: int) -> str | None:
     """Write Unix milliseconds as ISO 8601 in UTC; None for 0, which means never."""
     if not ms:
@@ -83,13 +81,24 @@ def show_time(ms: int) -> str | None:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _read_result(run: Run, bucket: Bucket) -> Any:
-    if run.result is None:
-        return None
-    try:
-        text = fetch(run.result, bucket).decode("utf-8", "replace")
-    except PayloadLost as error:
-        return {"payload_lost": str(error)}
+def _show_result(result: Payload, bucket: Bucket | None) -> Any:
+    """A result itself, or where it lies; one that can't be had must not keep the rest of the record from being read."""
+    if isinstance(result, Stored):
+        place = {"stored": f"s3://{result.bucket}/{result.key}", "bytes": result.size_bytes}
+        if bucket is None:
+            return place
+        try:
+            return _read_json(fetch(result, bucket))
+        except Exception as error:
+            why = str(error) if isinstance(error, ImmortalError) else describe_failure(error)
+            if why is None:
+                raise
+            return place | {"unreadable": why}
+    return _read_json(result.data)
+
+
+def _read_json(data: bytes) -> Any:
+    text = data.decode("utf-8", "replace")
     try:
         return json.loads(text)
     except ValueError:

@@ -9,7 +9,7 @@ from immortal_dispatcher.resolve import Directory, resolve
 from immortal_dispatcher.speak import Say, describe_error
 from immortal_lambda.errors import ImmortalError
 from immortal_lambda.ledger import Ledger
-from immortal_lambda.letters import DeadLetter, LetterUnreadable, read_letter
+from immortal_lambda.letters import DeadLetter, LetterUnreadable, read_delivery, read_letter
 from immortal_lambda.payloads import Bucket, keep
 from immortal_lambda.runs import Run
 
@@ -71,8 +71,7 @@ def _owned(record: Mapping[str, Any], account: Account, clock: Clock, say: Say) 
 def _take(record: Mapping[str, Any], account: Account, now_ms: int, say: Say) -> None:
     drafted = _draft(record, account, now_ms)
     recorded = account.ledger.create(drafted)
-    redelivered = int(record["attributes"]["ApproximateReceiveCount"]) > 1
-    step = next_step(drafted, recorded, redelivered=redelivered)
+    step = next_step(drafted, recorded, redelivered=read_delivery(record).deliveries > 1)
     say("recorded", letter_id=record["messageId"], run_id=drafted.run_id, status=drafted.status, next_step=step)
     run = recorded or drafted
     if step == "take_up":
@@ -85,8 +84,9 @@ def _draft(record: Mapping[str, Any], account: Account, now_ms: int) -> Run:
     try:
         letter = read_letter(record)
     except LetterUnreadable as error:
-        event = keep(_encode(record["body"]), name=f"{record['messageId']}/event", bucket=account.bucket)
-        return draft_unreadable(record, reason=str(error), event=event, now_ms=now_ms)
+        delivery = read_delivery(record)
+        event = keep(_encode(delivery.body), name=f"{delivery.letter_id}/event", bucket=account.bucket)
+        return draft_unreadable(delivery, reason=str(error), event=event, now_ms=now_ms)
     return _draft_letter(letter, account, now_ms)
 
 

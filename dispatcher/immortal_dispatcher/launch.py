@@ -13,7 +13,11 @@ RUN_ID = "IMMORTAL_RUN_ID"
 
 Cause = Literal["capacity", "throttled", "unavailable", "refused", "misconfigured"]
 
+LAUNCHES_AT_MOST = 10
+"""Launches after which a run whose tasks came to no outcome is parked: each costs, and an eleventh would end alike."""
+
 _MINUTE_MS = 60_000
+_RELAUNCH_MOST_MS = 15 * _MINUTE_MS
 _WAITS: dict[Cause, tuple[int, int]] = {
     "capacity": (_MINUTE_MS, 15 * _MINUTE_MS),
     "throttled": (_MINUTE_MS, 5 * _MINUTE_MS),
@@ -65,14 +69,17 @@ def order_task(run: Run, settings: Settings) -> dict[str, Any]:
             "containerOverrides": [{"name": CONTAINER, "environment": [{"name": RUN_ID, "value": run.run_id}]}]
         },
         "startedBy": f"immortal/{run.run_id}"[:128],
-        "clientToken": name_launch(run.run_id, run.launches),
+        "clientToken": name_launch(run),
         "tags": [{"key": "immortal:run-id", "value": run.run_id}],
         "enableECSManagedTags": True,
     }
 
 
-def name_launch(run_id: str, launches: int) -> str:
+def name_launch(run: Run) -> str:
     """Name one launch of one run, so that ECS starts it once.
+
+    Its due time is part of the name: launches are counted anew once a human has taken up the run again, and under a
+    name that it knows ECS would answer with the old task.
 
     Returns:
         64 hex characters, all that RunTask's ``clientToken`` takes. ECS forgets it an hour after the task's end, at the
@@ -80,7 +87,7 @@ def name_launch(run_id: str, launches: int) -> str:
 
     Source: ECS developer guide, "Ensuring idempotency".
     """
-    return hashlib.sha256(f"{run_id}/{launches}".encode()).hexdigest()
+    return hashlib.sha256(f"{run.run_id}/{run.launches}/{run.due_at_ms}".encode()).hexdigest()
 
 
 def read_answer(answer: Mapping[str, Any]) -> Started | Refused:
@@ -113,6 +120,23 @@ def wait_ms(cause: Cause, launches: int) -> int:
     return min(first << min(max(launches - 1, 0), 16), longest)
 
 
+def relaunch_wait_ms(launches: int) -> int:
+    """Say how long a run waits whose tasks so far came to no outcome.
+
+    Returns:
+        Milliseconds: none after the first launch, a minute after the second, then doubled up to 15 minutes.
+    """
+    return 0 if launches <= 1 else min(_MINUTE_MS << min(launches - 2, 16), _RELAUNCH_MOST_MS)
+
+
+def was_refused(run: Run) -> bool:
+    """Whether ECS did not take the newest order: then no task began, and none came to nothing.
+
+    The record's reason is the only place that says so; it is the one that :func:`explain_wait` wrote.
+    """
+    return run.reason.startswith(_refusal(run.launches))
+
+
 def explain_wait(refused: Refused, launches: int) -> str:
     """Say why a run waits and what a human could do, in one sentence for the record."""
     steps: dict[Cause, str] = {
@@ -123,9 +147,13 @@ def explain_wait(refused: Refused, launches: int) -> str:
         "misconfigured": "mend what is named here, for example with immortal deploy",
     }
     return (
-        f"launch {launches} was not accepted ({refused.cause}): {refused.reason}. It is tried again by itself. "
+        f"{_refusal(launches)} ({refused.cause}): {refused.reason}. It is tried again by itself. "
         f"Next step: {steps[refused.cause]}"
     )
+
+
+def _refusal(launches: int) -> str:
+    return f"launch {launches} was not accepted"
 
 
 def _network(settings: Settings) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Protocol, assert_never
 
-from immortal_dispatcher.decide import START_GRACE_MS
+from immortal_dispatcher.decide import START_GRACE_MS, Launch, Park, Postpone, after_due
 from immortal_dispatcher.dispatch import Account, Clock, carry_out_launch
 from immortal_dispatcher.launch import Refused
 from immortal_dispatcher.speak import Say, describe_error
-from immortal_dispatcher.stops import Park, Postpone, Stop, after_stop, explain_lost, read_stop
+from immortal_dispatcher.stops import Stop, after_stop, explain_lost, read_stop
 from immortal_lambda.ledger import Ledger, RunUnknown
 from immortal_lambda.runs import Run
 
@@ -16,7 +16,7 @@ SWEEP_AT_MOST = 100
 """Runs that one sweep looks at; the rest stay due, and the longest overdue come first."""
 
 LOOK_AGAIN_MS = 5 * 60 * 1000
-"""When to look again at a run whose lease was lost while its task still runs."""
+"""When to look again at a run that was looked at in vain, or whose lease was lost while its task still runs."""
 
 _NO_ROOM = frozenset({"capacity", "throttled"})
 
@@ -62,6 +62,7 @@ def sweep(account: Cluster, *, clock: Clock, say: Say) -> None:
             room = _look_at(run_id, account, clock(), say)
         except Exception as error:  # noqa: BLE001  # whatever befalls one run must not befall the next
             say("looked in vain", run_id=run_id, **describe_error(error))
+            _put_off(run_id, account.ledger, clock(), say)
             continue
         if not room:
             return
@@ -73,10 +74,23 @@ def _look_at(run_id: str, account: Cluster, now_ms: int, say: Say) -> bool:
     if not 0 < run.due_at_ms <= now_ms:
         return True  # the index lags behind the table
     if run.status == "pending":
-        return _launch_again(run, account, now_ms, say)
+        decision = after_due(run, now_ms=now_ms)
+        if isinstance(decision, Launch):
+            return _launch_again(run, account, now_ms, say)
+        _carry_out(run, decision, account.ledger, now_ms, say)
     if run.lease_lost(now_ms):
         _carry_out(run, _after_lost_lease(run, account, now_ms), account.ledger, now_ms, say)
     return True
+
+
+def _put_off(run_id: str, ledger: Ledger, now_ms: int, say: Say) -> None:
+    """Let others go first: a run that is looked at in vain would else stay the longest overdue for ever."""
+    try:
+        run = ledger.read(run_id)
+        if 0 < run.due_at_ms <= now_ms:
+            _carry_out(run, Postpone(now_ms + LOOK_AGAIN_MS), ledger, now_ms, say)
+    except Exception as error:  # noqa: BLE001  # as in the look itself
+        say("not put off", run_id=run_id, **describe_error(error))
 
 
 def _launch_again(run: Run, account: Cluster, now_ms: int, say: Say) -> bool:
@@ -91,12 +105,11 @@ def _after_lost_lease(run: Run, account: Cluster, now_ms: int) -> Park | Postpon
     if not run.task_arn:
         return Park(
             "its lease ran out and the record names no task that could be asked. Next step: see what it did "
-            f"(immortal runs logs {run.run_id}), then send the event again if it may run twice"
+            f"(immortal runs logs {run.run_id}), then immortal runs redrive {run.run_id} if it may run twice"
         )
     stop = account.find_stop(run.task_arn)
     if stop is None:
-        task_id = run.task_arn.rpartition("/")[2]
-        return Postpone(f"its lease ran out, yet task {task_id} still runs: left to it", now_ms + LOOK_AGAIN_MS)
+        return Postpone(now_ms + LOOK_AGAIN_MS)  # its task still runs: left to it
     return Park(explain_lost(stop, run.run_id))
 
 
@@ -107,8 +120,9 @@ def _carry_out(run: Run, decision: Park | Postpone | None, ledger: Ledger, now_m
         case Park(reason):
             done = ledger.park(run, reason=reason, now_ms=now_ms)
             say("parked" if done else "moved on", run_id=run.run_id, reason=reason)
-        case Postpone(reason, due_at_ms):
-            ledger.postpone(run, reason=reason, due_at_ms=due_at_ms, now_ms=now_ms)
-            say("postponed", run_id=run.run_id, reason=reason, due_at_ms=due_at_ms)
+        case Postpone(due_at_ms, reason):
+            stays = run.reason if reason is None else reason
+            ledger.postpone(run, reason=stays, due_at_ms=due_at_ms, now_ms=now_ms)
+            say("postponed", run_id=run.run_id, status=run.status, reason=stays, due_at_ms=due_at_ms)
         case _:
             assert_never(decision)

@@ -9,7 +9,7 @@ from immortal_lambda.errors import AccessRefused
 from immortal_lambda.letters import DeadLetter
 
 _NAMED_AT_MOST = 10
-_SEND_AGAIN = "then send the event again; it is kept with this run"
+_REDRIVE = "then immortal runs redrive this run with --function NAME; its event is kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def resolve(letter: DeadLetter, directory: Directory) -> Finding:
     try:
         candidates = directory.candidates(letter.queue_arn, sent_ms=letter.failed_ms)
     except AccessRefused as error:
-        return Unresolved(f"the functions that name {letter.queue_arn} could not be listed: {error}, {_SEND_AGAIN}")
+        return Unresolved(f"the functions that name {letter.queue_arn} could not be listed: {error}, {_REDRIVE}")
     if letter.sender_role_id is None or not candidates:
         return choose(candidates, queue_arn=letter.queue_arn)
     try:
@@ -103,14 +103,14 @@ def choose(candidates: Sequence[Candidate], *, queue_arn: str) -> Finding:
         case []:
             return Unresolved(
                 f"no function's DeadLetterConfig names {queue_arn}: the function was deleted or detached, or the "
-                f"message came another way. Next step: immortal attach NAME for its function, {_SEND_AGAIN}"
+                f"message came another way. Next step: immortal attach NAME for its function, {_REDRIVE}"
             )
         case [only]:
             return _found(only, f"the only function whose DeadLetterConfig names {queue_arn}")
         case _:
             return Unresolved(
                 f"{_several(candidates, queue_arn)}, and the message doesn't say which role sent it. Next step: give "
-                f"each function its own queue or an on-failure destination, {_SEND_AGAIN}"
+                f"each function its own queue or an on-failure destination, {_REDRIVE}"
             )
 
 
@@ -133,12 +133,12 @@ def choose_by_role(
             return Unresolved(
                 f"the role with the id {sender_role_id} sent the message, which is the role of none of the functions "
                 f"whose DeadLetterConfig names {queue_arn}: {_names(candidates)}. The function was detached or got "
-                f"another role since. Next step: immortal attach NAME for the one that had that role, {_SEND_AGAIN}"
+                f"another role since. Next step: immortal attach NAME for the one that had that role, {_REDRIVE}"
             )
         case _:
             return Unresolved(
                 f"{_several(senders, queue_arn)} and share the role {senders[0].role_arn}, which sent the message. "
-                f"Next step: give each function its own role, its own queue or an on-failure destination, {_SEND_AGAIN}"
+                f"Next step: give each function its own role, its own queue or an on-failure destination, {_REDRIVE}"
             )
 
 
@@ -164,7 +164,8 @@ def _read_destination(letter: DeadLetter, function: FunctionArn) -> Finding:
     if (function.region, function.account) != (region, account):
         return Unresolved(
             f"{function} lives in another account or region than {letter.queue_arn}. Next step: deploy immortal beside "
-            f"the function and let its on-failure destination name the failure queue there, {_SEND_AGAIN}"
+            "the function and let its on-failure destination name the failure queue there, then send the event again; "
+            "it is kept with this run"
         )
     return Found(
         function.as_invoked,

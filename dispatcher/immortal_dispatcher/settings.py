@@ -17,7 +17,7 @@ _REQUIRED = (
 )
 
 
-class SettingsRefused(ImmortalError):
+class SettingsIncomplete(ImmortalError):
     """The function's environment is incomplete or wrong; whoever deployed it must mend the stack."""
 
 
@@ -45,14 +45,14 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings from environment variables.
 
     Raises:
-        SettingsRefused: Something is missing, all of it named, or has a value that means nothing.
+        SettingsIncomplete: Something is missing, all of it named, or has a value that means nothing.
     """
     missing = [name for name in _REQUIRED if not environment.get(name, "").strip(" ,")]
     if missing:
-        raise SettingsRefused(f"not set: {', '.join(missing)}. Next step: immortal deploy")
+        raise SettingsIncomplete(f"not set: {', '.join(missing)}. Next step: immortal deploy")
     public_ip = environment.get("IMMORTAL_ASSIGN_PUBLIC_IP") or "DISABLED"
     if public_ip not in get_args(PublicIp):
-        raise SettingsRefused(f"IMMORTAL_ASSIGN_PUBLIC_IP is {public_ip!r}. Next step: set ENABLED or DISABLED")
+        raise SettingsIncomplete(f"IMMORTAL_ASSIGN_PUBLIC_IP is {public_ip!r}. Next step: set ENABLED or DISABLED")
     return Settings(
         ledger_table=environment["IMMORTAL_LEDGER_TABLE"],
         payload_bucket=environment["IMMORTAL_PAYLOAD_BUCKET"],

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immortal_dispatcher.launch import CONTAINER, RUN_ID, wait_ms
+from immortal_dispatcher.decide import Park, Postpone, explain_exhausted
+from immortal_dispatcher.launch import CONTAINER, LAUNCHES_AT_MOST, RUN_ID, relaunch_wait_ms
 from immortal_lambda.runs import Run
 
 _SIGNALLED = 128
@@ -33,21 +34,6 @@ class Stop:
     container_reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Park:
-    """Set the run aside for a human."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Postpone:
-    """Leave the run as it is and look again later."""
-
-    reason: str
-    due_at_ms: int
-
-
 def read_stop(task: Mapping[str, Any]) -> Stop | None:
     """Read a task as ``DescribeTasks`` and the event "ECS Task State Change" show it; None while it has not stopped."""
     if task.get("lastStatus") != "STOPPED":
@@ -67,16 +53,19 @@ def after_stop(run: Run, stop: Stop, *, now_ms: int) -> Park | Postpone | None:
     """Decide what a task's end means for the run that it was started for; None when it means nothing.
 
     A run that the task held is parked: its outcome was not recorded, so nobody knows how far the handler came. A run
-    that waits and that this task never held is launched again.
+    that waits and that this task never held is launched again, later each time, and parked in the end.
     """
     held = run.task_arn == stop.task_arn
     if run.status == "processing" and held:
         return Park(explain_lost(stop, run.run_id))
     if run.status == "pending" and not held:
+        unclaimed = f"{describe(stop)} before it claimed the run"
+        if run.launches >= LAUNCHES_AT_MOST:
+            return Park(explain_exhausted(run, unclaimed))
         return Postpone(
-            f"{describe(stop)} before it claimed the run. It is launched again by itself. Next step: nothing, unless "
-            "this lasts; then look at the image, the subnets and the runner's log",
-            now_ms + wait_ms("misconfigured" if stop.exit_code is None else "unavailable", run.launches),
+            now_ms + relaunch_wait_ms(run.launches),
+            f"{unclaimed}. It is launched again by itself. Next step: nothing, unless this lasts; then look at the "
+            "image, the subnets and the runner's log",
         )
     return None
 
@@ -85,7 +74,7 @@ def explain_lost(stop: Stop, run_id: str) -> str:
     """Say that a task ended while it held a run, and what a human can do."""
     return (
         f"{describe(stop)} before an outcome was recorded: how far the handler came is not known. Next step: see what "
-        f"it did (immortal runs logs {run_id}), then send the event again if it may run twice; it is kept with this run"
+        f"it did (immortal runs logs {run_id}), then immortal runs redrive {run_id} if it may run twice"
     )
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from immortal_lambda.errors import ImmortalError
+from immortal_lambda.quotes import quote
 
 _FUNCTION = re.compile(
-    r"arn:(?P<partition>aws[a-z-]*):lambda:(?P<region>[a-z0-9-]+):(?P<account>\d{12})"
+    r"arn:(?P<partition>aws[a-z-]{0,20}):lambda:(?P<region>[a-z0-9-]{1,40}):(?P<account>[0-9]{12})"
     r":function:(?P<name>[A-Za-z0-9_-]{1,140})(?::(?P<qualifier>\$LATEST|[A-Za-z0-9_-]{1,129}))?"
 )
 
@@ -40,7 +41,7 @@ class FunctionArn:
         """
         match = _FUNCTION.fullmatch(text)
         if match is None:
-            raise NotAFunctionArn(f"{text!r} is no ARN of a Lambda function")
+            raise NotAFunctionArn(f"{quote(text)} is no ARN of a Lambda function")
         return cls(**match.groupdict())
 
     def __str__(self) -> str:

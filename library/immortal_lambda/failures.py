@@ -3,8 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from immortal_lambda.quotes import shorten
+
 FailureClass = Literal["timeout", "memory", "disk", "crash", "error", "throttled", "never_ran", "unknown"]
 FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)
+
+MESSAGE_BYTES = 1024
+"""How much of Lambda's last word is kept: a destination's record repeats up to 6 MB of it, an item holds 400 KB."""
 
 _NEVER_RAN = ("ZeroReservedConcurrency",)
 
@@ -15,7 +20,7 @@ class Failure:
 
     Attributes:
         failure_class: What went wrong, in the words that policies use.
-        message: Lambda's own last word, at most 1 KB where it came from a dead-letter queue.
+        message: Lambda's own last word, at most ``MESSAGE_BYTES``, as on a dead-letter queue.
     """
 
     failure_class: FailureClass
@@ -38,7 +43,8 @@ def classify(
     Source: Lambda developer guide, "Capturing records of Lambda asynchronous invocations"; answers recorded from AWS
     in November 2025.
     """
-    return Failure(_class_of(error_type or "", message or "", condition or "", code or ""), message or "")
+    failure_class = _class_of(error_type or "", message or "", condition or "", code or "")
+    return Failure(failure_class, shorten(message or "", MESSAGE_BYTES))
 
 
 def _class_of(error_type: str, message: str, condition: str, code: str) -> FailureClass:

@@ -145,7 +145,10 @@ class Ledger:
         return (item["run_id"] for item in items)
 
     def claim(self, run_id: str, *, owner: str, place: Place, now_ms: int, lease_ms: int) -> Claim:
-        """Take the right to work on a run that is pending, or whose last owner let the lease run out.
+        """Take the right to work on a run that is pending, or whose last owner let the lease run out before it began.
+
+        A handler that has begun is never begun again by a task that happens to come by: how far it came is for the
+        reconciler, a policy or a human to judge.
 
         Raises:
             NotClaimable: It has ended or is in other hands.
@@ -157,7 +160,8 @@ class Ledger:
                 "SET #status = :processing, #owner = :owner, lease_until = :lease, due_at = :lease, #due = :due, "
                 "updated_at = :now, claimed_at = :now, task_arn = :task, log_group = :group, log_stream = :stream, "
                 "fence = fence + :one, attempt = attempt + :one REMOVE reason, handler_at",
-                "attribute_exists(run_id) AND (#status = :pending OR (#status = :processing AND lease_until < :now))",
+                "attribute_exists(run_id) AND (#status = :pending OR "
+                "(#status = :processing AND lease_until < :now AND attribute_not_exists(handler_at)))",
                 _NAMES | {"#due": "due"},
                 {
                     ":processing": "processing",
@@ -286,7 +290,7 @@ class Ledger:
         return self._if_unchanged(run, ended | _expiry("parked", now_ms), remove=("due", "due_at"))
 
     def redrive(self, run: Run, *, now_ms: int) -> bool:
-        """Make a parked or failed run pending and due at once, as the function that it now names; its limits start anew.
+        """Make a parked or failed run pending and due now, as the function that it now names; its limits start anew.
 
         Returns:
             Whether this call did so: False when it is neither, or has moved on since it was read.

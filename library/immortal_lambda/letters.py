@@ -1,5 +1,7 @@
 """Dead letters, and how they are read from a queue's records."""
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +11,15 @@ from immortal_lambda import json_text
 from immortal_lambda.arns import FunctionArn, NotAFunctionArn
 from immortal_lambda.errors import ImmortalError
 from immortal_lambda.failures import Failure, classify
+from immortal_lambda.quotes import quote
 
 Envelope = Literal["dead_letter_queue", "destination"]
 
-_SERVICE_SENDER = re.compile(r"(?P<role_id>AROA[A-Z0-9]+):awslambda_\S+")
+_SERVICE_SENDER = re.compile(r"(?P<role_id>AROA[A-Z0-9]{1,128}):awslambda_\S+")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_VERSION = re.compile(r"\$LATEST|[0-9]{1,20}")
+_QUEUE_ARN = re.compile(r"arn:aws[a-z-]{0,20}:sqs:[a-z0-9-]{1,40}:[0-9]{12}:[A-Za-z0-9_-]{1,80}(\.fifo)?")
+_NUMBER = re.compile(r"[0-9]{1,15}")
 
 
 class LetterUnreadable(ImmortalError):
@@ -35,7 +41,7 @@ class DeadLetter:
         failed_ms: When the letter was sent, Unix milliseconds.
         queue_arn: The queue that it was read from.
         function: The function as invoked; None from a dead-letter queue, which doesn't say.
-        executed_version: The version that ran; None where the letter doesn't say.
+        executed_version: The version that ran, ``$LATEST`` or a number; None where the letter doesn't say.
         invocations: Invocations that Lambda made; Lambda calls the count approximate. None from a dead-letter queue.
         sender_role_id: Unique id of the role whose function failed; None where the sender is not Lambda itself.
 
@@ -55,6 +61,49 @@ class DeadLetter:
     sender_role_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a queue says of a message, whatever the message is.
+
+    Attributes:
+        letter_id: SQS ``messageId``; its hash where it is none that SQS gives. It can name a run.
+        body: The message; where that is no text, its JSON.
+        queue_arn: The queue that it was read from; empty where the record names none.
+        sent_ms: When it was sent, Unix milliseconds; 0 where the record doesn't say.
+        deliveries: How often the queue has delivered it; 2 where the record doesn't say, as it may have been before.
+        sender: Who sent it, as SQS saw it; empty where the record doesn't say.
+        source_arn: The queue whose redrive policy moved it here; empty when none did.
+        attributes: The texts among the message's own attributes.
+    """
+
+    letter_id: str
+    body: str
+    queue_arn: str
+    sent_ms: int
+    deliveries: int
+    sender: str
+    source_arn: str
+    attributes: Mapping[str, str]
+
+
+def read_delivery(record: Mapping[str, Any]) -> Delivery:
+    """Read what a queue says of a message; a record of any shape has something to say."""
+    system, queue_arn = _mapping(record.get("attributes")), _string(record.get("eventSourceARN"))
+    return Delivery(
+        letter_id=_name(str(record.get("messageId"))),
+        body=_body(record.get("body", "")),
+        queue_arn=queue_arn if _QUEUE_ARN.fullmatch(queue_arn) else "",
+        sent_ms=_number(system.get("SentTimestamp"), otherwise=0),
+        deliveries=_number(system.get("ApproximateReceiveCount"), otherwise=2),
+        sender=_string(system.get("SenderId")),
+        source_arn=_string(system.get("DeadLetterQueueSourceArn")),
+        attributes={
+            name: _string(_mapping(value).get("stringValue"))
+            for name, value in _mapping(record.get("messageAttributes")).items()
+        },
+    )
+
+
 def read_letter(record: Mapping[str, Any]) -> DeadLetter:
     """Read one record of an SQS event as a Lambda function is given it.
 
@@ -64,38 +113,44 @@ def read_letter(record: Mapping[str, Any]) -> DeadLetter:
     Raises:
         LetterUnreadable: The record is none of the forms known here; the message says what it is and what to do.
     """
-    attributes = {name: value.get("stringValue") or "" for name, value in record["messageAttributes"].items()}
-    if source := record["attributes"].get("DeadLetterQueueSourceArn"):
+    delivery = read_delivery(record)
+    if not (delivery.queue_arn and delivery.sent_ms and isinstance(record.get("body"), str)):
+        raise LetterUnreadable(
+            "no message as SQS gives it to a function: body, eventSourceARN or SentTimestamp is missing or wrong. "
+            "Next step: let nothing but the event source mapping of the failure queue invoke the dispatcher"
+        )
+    if delivery.source_arn:
+        source = delivery.source_arn if _QUEUE_ARN.fullmatch(delivery.source_arn) else quote(delivery.source_arn)
         raise LetterUnreadable(
             f"moved here by the redrive policy of {source}: it is a message of that queue, not a failed invocation. "
             f"Next step: move it back to {source}, or attach the function that reads that queue"
         )
-    if attributes.keys() >= {"RequestID", "ErrorCode", "ErrorMessage"}:
-        return _read_dead_letter_queue(record, attributes)
-    return _read_destination(record)
+    if delivery.attributes.keys() >= {"RequestID", "ErrorCode", "ErrorMessage"}:
+        return _read_dead_letter_queue(delivery)
+    return _read_destination(delivery)
 
 
-def _read_dead_letter_queue(record: Mapping[str, Any], attributes: Mapping[str, str]) -> DeadLetter:
-    sender = _SERVICE_SENDER.fullmatch(record["attributes"].get("SenderId", ""))
+def _read_dead_letter_queue(delivery: Delivery) -> DeadLetter:
+    said = delivery.attributes
+    sender = _SERVICE_SENDER.fullmatch(delivery.sender)
     return DeadLetter(
-        letter_id=record["messageId"],
+        letter_id=delivery.letter_id,
         envelope="dead_letter_queue",
-        request_id=_request_id(attributes["RequestID"]),
-        event=record["body"],
-        failure=classify(error_type=None, message=attributes["ErrorMessage"], code=attributes["ErrorCode"]),
-        failed_ms=int(record["attributes"]["SentTimestamp"]),
-        queue_arn=record["eventSourceARN"],
+        request_id=_request_id(said["RequestID"]),
+        event=delivery.body,
+        failure=classify(error_type=None, message=said["ErrorMessage"], code=said["ErrorCode"]),
+        failed_ms=delivery.sent_ms,
+        queue_arn=delivery.queue_arn,
         sender_role_id=sender["role_id"] if sender else None,
     )
 
 
-def _read_destination(record: Mapping[str, Any]) -> DeadLetter:
-    body = record["body"]
+def _read_destination(delivery: Delivery) -> DeadLetter:
     try:
-        said = json_text.parse(body)
+        said = json_text.parse(delivery.body)
         context = said["requestContext"]
         function = FunctionArn.read(context["functionArn"])
-        event = json_text.member(body, "requestPayload")
+        event = json_text.member(delivery.body, "requestPayload")
         request_id = context["requestId"]
     except json_text.NotJson as error:
         raise LetterUnreadable(f"no record of a failed invocation: {error}") from error
@@ -112,7 +167,7 @@ def _read_destination(record: Mapping[str, Any]) -> DeadLetter:
         )
     answer = _mapping(said.get("responsePayload"))
     return DeadLetter(
-        letter_id=record["messageId"],
+        letter_id=delivery.letter_id,
         envelope="destination",
         request_id=_request_id(request_id),
         event=event,
@@ -121,18 +176,41 @@ def _read_destination(record: Mapping[str, Any]) -> DeadLetter:
             message=_text(answer.get("errorMessage")),
             condition=_text(context.get("condition")),
         ),
-        failed_ms=int(record["attributes"]["SentTimestamp"]),
-        queue_arn=record["eventSourceARN"],
+        failed_ms=delivery.sent_ms,
+        queue_arn=delivery.queue_arn,
         function=function,
-        executed_version=_text(_mapping(said.get("responseContext")).get("executedVersion")),
+        executed_version=_version(_mapping(said.get("responseContext")).get("executedVersion")),
         invocations=_count(context.get("approximateInvokeCount")),
     )
 
 
 def _request_id(value: object) -> str:
     if not isinstance(value, str) or _REQUEST_ID.fullmatch(value) is None:
-        raise LetterUnreadable(f"the request id {str(value)[:80]!r} is none that Lambda gives")
+        raise LetterUnreadable(f"the request id {quote(value)} is none that Lambda gives")
     return value
+
+
+def _body(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _name(letter_id: str) -> str:
+    """A message's id if it can be a key, else a hash of it: ids that SQS gives can."""
+    if _REQUEST_ID.fullmatch(letter_id):
+        return letter_id
+    return hashlib.sha256(letter_id.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _version(value: object) -> str | None:
+    return value if isinstance(value, str) and _VERSION.fullmatch(value) else None
+
+
+def _number(value: object, *, otherwise: int) -> int:
+    return int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else otherwise
+
+
+def _string(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
@@ -140,8 +218,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str | None:
-    """A string that can be stored: JSON can spell half characters, which UTF-8 cannot."""
-    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else None
+    return value if isinstance(value, str) else None
 
 
 def _count(value: object) -> int | None:

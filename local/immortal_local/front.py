@@ -1,6 +1,7 @@
 """The front: decides for each HTTP request who answers it, a part of ours, a plain route of ours, or the emulator."""
 
 import io
+import json
 import re
 import sys
 import traceback
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
 
 from immortal_local.wire import HttpAnswer, HttpRequest, Service, answer
 
@@ -59,7 +61,10 @@ class Front:
         if scope and service and service.owns(_read_request(environ, body=False)):
             access_key_id, region = scope[1], scope[2]
             return _send(self._answer(service, environ, access_key_id, region), environ, start_response)
-        return self._emulator(environ, start_response)
+        try:
+            return self._emulator(environ, start_response)
+        except NotImplementedError as error:
+            return _send(_say_not_emulated(_read_request(environ, body=False), error), environ, start_response)
 
     def _answer(self, service: Service, environ: "WSGIEnvironment", access_key_id: str, region: str) -> HttpAnswer:
         return _guard(
@@ -119,6 +124,18 @@ def _guard(work: Callable[[], HttpAnswer]) -> HttpAnswer:
         body = f'{{"message": "fault in the local AWS: {type(error).__name__}, see its stderr"}}'.encode()
         headers = {"Content-Type": "application/json", "x-amzn-ErrorType": "InternalFailure"}
         return HttpAnswer(500, headers, body)
+
+
+def _say_not_emulated(request: HttpRequest, error: NotImplementedError) -> HttpAnswer:
+    """Answer for an operation that the emulator lacks, once: SDKs try again after a 500, not after a 501."""
+    message = f"not implemented in the local AWS: {error}"
+    print(f"local AWS: {request.method} {request.path}: {message}", file=sys.stderr)  # noqa: T201  # stderr is talk
+    if "x-amz-target" in request.headers or "json" in request.headers["content-type"]:
+        body = json.dumps({"__type": "NotImplementedException", "message": message})
+        headers = {"Content-Type": "application/json", "x-amzn-ErrorType": "NotImplementedException"}
+        return HttpAnswer(501, headers, body.encode())
+    said = f"<Error><Code>NotImplementedException</Code><Message>{escape(message)}</Message></Error>"
+    return HttpAnswer(501, {"Content-Type": "text/xml"}, f"<ErrorResponse>{said}</ErrorResponse>".encode())
 
 
 def _send(sent: HttpAnswer, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:

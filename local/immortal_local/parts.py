@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from immortal_local.front import Front
@@ -39,6 +40,11 @@ class Ground(Protocol):
     @property
     def time_scale(self) -> float:
         """Factor on every wait that AWS would make its callers wait."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """Where a part keeps its files; other users may pass through it. Gone when the local AWS has stopped."""
         ...
 
     @property

@@ -6,13 +6,14 @@ reaches a queue, by API, by SNS, by EventBridge or by S3, passes the backend, so
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from moto.sqs.exceptions import SQSException
 from moto.sqs.models import SQSBackend, sqs_backends
+
+from immortal_local.characters import NOT_XML
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 RECHECK_S = 0.005
 """moto compares milliseconds with "later than": a message that is due is seen this much afterwards."""
-
-INVALID_CHARACTERS = re.compile("[^\u0009\u000a\u000d\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 lock = threading.RLock()
 """Held by whoever looks at or changes any queue: a redrive touches two of them."""
@@ -85,7 +84,7 @@ def check_message(body: str, attributes: Mapping[str, Mapping[str, Any]], *, max
     """
     if not body:
         raise SQSException("MissingParameter", "The request must contain the parameter MessageBody.")
-    if INVALID_CHARACTERS.search(body):
+    if NOT_XML.search(body):
         raise SQSException(
             "InvalidMessageContents",
             "Invalid characters found. Valid unicode characters are #x9 | #xA | #xD | #x20 to #xD7FF | "

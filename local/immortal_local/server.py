@@ -24,6 +24,7 @@ from immortal_local.links import Links
 from immortal_local.parts import Part
 from immortal_local.queues import QueuePolls
 from immortal_local.rules import Rules
+from immortal_local.scratch import open_scratch
 from immortal_local.stacks import Stacks
 from immortal_local.tasks import build_tasks
 from immortal_local.tasks.docker import find_bridge_address
@@ -110,6 +111,7 @@ class LocalAws:
             undo.callback(_one_at_a_time.release)
             if self.engine == "docker" and self._task_host is None:
                 self._task_host = find_bridge_address()
+            self.scratch = undo.enter_context(open_scratch())
             emulator.forget_everything()
             self.workers = Workers()
             self._clients = {}

@@ -15,7 +15,7 @@ from immortal_runner.aws import AwsAccount
 from immortal_runner.exit_codes import ExitCode
 from immortal_runner.machine import this_machine
 from immortal_runner.metadata import read_task_arn
-from immortal_runner.settings import BEATS_PER_LEASE, STOP_GRACE_S, read_settings
+from immortal_runner.settings import BEATS_PER_LEASE, read_settings
 from immortal_runner.stop import StopSignal
 
 
@@ -27,7 +27,7 @@ def main() -> int:
         watch_lifeline(settings.lifeline)
         threading.Thread(target=this_machine, name="machine", daemon=True).start()  # a look that would cost time later
         stop = StopSignal()
-        signal.signal(signal.SIGTERM, lambda *_: stop.ask(STOP_GRACE_S))
+        signal.signal(signal.SIGTERM, lambda *_: stop.ask(settings.stop_grace_s))
         return Attempt(
             settings=settings,
             ledger=open_ledger(settings.ledger_table),

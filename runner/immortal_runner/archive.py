@@ -16,6 +16,7 @@ MAX_UNZIPPED_BYTES = 8 * 1024**3
 _UNIX = 3
 _CHUNK_BYTES = 1024 * 1024
 _LINK_BYTES = 4096
+_PERMISSIONS = 0o777  # never setuid or setgid: the files belong to root, and the code that runs them must not
 
 
 class ArchiveRefused(ImmortalError):
@@ -43,6 +44,8 @@ def extract(archive: Path, folder: Path) -> None:
         raise ArchiveRefused(f"{archive.name} is no zip that can be read: {error}") from error
     except OSError as error:
         raise ArchiveRefused(f"{archive.name} can't be written to {folder}: {error.strerror}") from error
+    except ValueError as error:
+        raise ArchiveRefused(f"{archive.name} holds a name that no file can have: {error}") from error
 
 
 def _check_size(entries: Iterable[zipfile.ZipInfo], archive: Path) -> None:
@@ -60,13 +63,13 @@ def _extract_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path
     _make_parents(target.parent, folder, entry.filename)
     mode = _mode(entry)
     if entry.is_dir() or stat.S_ISDIR(mode):
-        _make_directory(target, stat.S_IMODE(mode) or 0o755)
+        _make_directory(target, mode & _PERMISSIONS or 0o755)
     elif stat.S_ISLNK(mode):
         _clear(target)
         target.symlink_to(_link_target(opened, entry))
     else:
         _clear(target)
-        _write_file(opened, entry, target, stat.S_IMODE(mode) or 0o644)
+        _write_file(opened, entry, target, mode & _PERMISSIONS or 0o644)
 
 
 def _mode(entry: zipfile.ZipInfo) -> int:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +44,12 @@ LOG_PATIENCE_S = 3.0
 """How long the outcome waits for the log."""
 
 RECORD_AGAIN_S = 1.0
+RECORD_TIMES = 5
+"""How often an outcome is recorded anew when time may not mend the error; otherwise, until the claim is lost."""
+
+
+class OutcomeLost(ImmortalError):
+    """The handler has done its work and the ledger refuses to note it: a human must look before anything is rerun."""
 
 
 class Account(Protocol):
@@ -134,7 +141,8 @@ class Attempt:
             self.ledger.give_up(claim, reason=str(error), now_ms=_now_ms())
             return ExitCode.PARKED
         except Exception as error:
-            broken = f"the runner itself failed with {type(error).__name__}. Next step: read the task's own log"
+            began = "after the handler had begun" if heartbeat.handler_noted else "before the handler began"
+            broken = f"the runner itself failed {began}: {type(error).__name__}. Next step: read the task's own log"
             self.ledger.give_up(claim, reason=broken, now_ms=_now_ms())
             raise
 
@@ -146,11 +154,13 @@ class Attempt:
         invoked = FunctionArn.read(run.function_arn)
         answer = self.account.get_function(str(invoked.unqualified), _qualifier(run, invoked))
         function = read_function(answer)
+        self._check_stop()
         with ThreadPoolExecutor(max_workers=1) as threads:  # its role is assumed while its code is on its way
             credentials = threads.submit(
                 EndpointCredentials, lambda: self.account.assume_role(function.role_arn, function.name)
             )
             layout = self._lay_out(function, answer)
+        self._check_stop()
         log = self.account.open_log_stream(function.log_group, new_stream_name(function.version, datetime.now(UTC)))
         self.ledger.note_log_stream(claim, Place(log_group=log.group, log_stream=log.name))
         environment = ExecutionEnvironment(
@@ -170,15 +180,25 @@ class Attempt:
         with self.stop.heard_by(environment.interrupt):
             outcome = environment.invoke(prepared.invocation, timeout_s=None, on_start=heartbeat.note_handler_start)
         environment.deliver_log(LOG_PATIENCE_S)  # whoever sees the run ended finds its log complete
-        while not heartbeat.lost:
+        for tried in count():
+            if heartbeat.lost:
+                break
             try:
                 self._record(claim, outcome, prepared.note)
-            except ServiceUnavailable as error:
-                _say(f"the outcome can't be recorded yet: {error}")
+            except LeaseLost:
+                raise
+            except Exception as error:
+                if tried >= RECORD_TIMES and not getattr(error, "retryable", False):
+                    raise OutcomeLost(f"the handler finished, but its outcome can't be recorded: {error}") from error
+                _say(f"the outcome can't be recorded yet: {type(error).__name__}: {error}")
                 time.sleep(RECORD_AGAIN_S)
             else:
                 return exit_code_of(outcome)
         raise LeaseLost(f"run {claim.run.run_id}: the claim was lost while the handler worked; nothing is recorded")
+
+    def _check_stop(self) -> None:
+        if self.stop.asked:
+            raise ServiceUnavailable("the task was stopped before the handler had begun")
 
     def _lay_out(self, function: Function, answer: Mapping[str, Any]) -> Layout:
         code = Download(f"the code of {function.name}", answer["Code"]["Location"], function.code_sha256)
@@ -213,7 +233,10 @@ class Attempt:
         remark = too_big if len(result) > LAMBDA_RESULT_BYTES else ""
         try:
             return keep(result, name=name, bucket=self.bucket), remark
-        except AccessRefused as error:  # the work is done, and doing it again would not store it either
+        except (AccessRefused, ServiceUnavailable) as error:
+            if error.retryable and not self.stop.asked:
+                raise
+            # The work is done: doing it again would not store its result either, and there is no time to wait.
             return None, _join(remark, f"the handler returned {len(result)} bytes that could not be stored: {error}")
 
 

@@ -22,6 +22,11 @@ SESSION_LENGTH = timedelta(hours=1)
 """The longest session that one role may open of another. Source: AWS STS API reference, "AssumeRole"."""
 
 
+_REFUSED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "InvalidParameterException", "ResourceNotFoundException"}
+)
+
+
 class AwsAccount:
     """The account that the task runs in."""
 
@@ -39,7 +44,7 @@ class AwsAccount:
             except functions.exceptions.ResourceNotFoundException as error:
                 named = f"{name}:{qualifier}" if qualifier else name
                 raise FunctionRefused(
-                    f"{named} is gone. Next step: create it again and redrive the run, or discard the run"
+                    f"{named} is gone. Next step: create it again and immortal runs redrive RUN"
                 ) from error
 
     def get_layer(self, version_arn: str) -> tuple[str, str]:
@@ -100,23 +105,31 @@ def session_name(function_name: str) -> str:
 
 
 def open_log_stream(logs: "CloudWatchLogsClient", *, group: str, stream: str) -> CloudWatchLogStream:
-    """Open a stream; it and its group are made when the first line is delivered, if they aren't there."""
+    """Open a stream; it and its group are made when the first line is delivered, if they aren't there.
+
+    A group that is deleted later stays deleted: whoever deleted it doesn't want it back.
+    """
+    delivered = False
 
     def deliver(events: list[LogEvent]) -> None:
+        nonlocal delivered
         try:
-            _put(logs, group, stream, events)
+            _put(logs, group, stream, events, make=not delivered)
         except (ClientError, BotoCoreError) as error:
-            refused = error_code(error) in ("AccessDeniedException", "AccessDenied", "InvalidParameterException")
+            refused = error_code(error) in _REFUSED
             raise LogsUnavailable(f"logs:PutLogEvents on {group}: {error}", retryable=not refused) from error
+        delivered = True
 
     return CloudWatchLogStream(deliver, group=group, name=stream)
 
 
-def _put(logs: "CloudWatchLogsClient", group: str, stream: str, events: list[LogEvent]) -> None:
+def _put(logs: "CloudWatchLogsClient", group: str, stream: str, events: list[LogEvent], *, make: bool) -> None:
     lines: list[InputLogEventTypeDef] = [{"timestamp": event.at_ms, "message": event.message} for event in events]
     try:
         logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=lines)
     except logs.exceptions.ResourceNotFoundException:
+        if not make:
+            raise
         _make_log_stream(logs, group, stream)
         logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=lines)
 

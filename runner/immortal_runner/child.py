@@ -53,6 +53,11 @@ class Child:
         with suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
 
+    def catches_sigterm(self) -> bool:
+        """Whether the function has a handler of its own for SIGTERM; without one, the signal would just kill it."""
+        caught = _read_status(self._own_pid()).get("SigCgt", "0")
+        return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
     def kill(self) -> None:
         """End the function and everything that it started, and wait for that."""
         self._cut_lifeline()
@@ -66,7 +71,10 @@ class Child:
 
     def peak_memory_mb(self) -> int:
         """The most memory that the function's first process held so far, in MB; 0 where the system doesn't tell."""
-        return _peak_memory_mb(_descendant(self._process.pid, self._generations))
+        return int(_read_status(self._own_pid()).get("VmHWM", "0").split()[0]) // 1024
+
+    def _own_pid(self) -> int:
+        return _descendant(self._process.pid, self._generations)
 
     def _cut_lifeline(self) -> None:
         with self._lock:
@@ -94,12 +102,10 @@ def _descendant(process: int, generations: int) -> int:
     return process
 
 
-def _peak_memory_mb(process: int) -> int:
+def _read_status(process: int) -> dict[str, str]:
+    """What the kernel says of a process, by name; nothing once it has gone."""
     try:
-        status = Path(f"/proc/{process}/status").read_text()
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
-        return 0
-    for line in status.splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) // 1024
-    return 0
+        return {}
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}

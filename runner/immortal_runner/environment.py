@@ -18,7 +18,7 @@ from immortal_runner.function import Function
 from immortal_runner.layout import Layout
 from immortal_runner.logs import LogStream
 from immortal_runner.machine import this_machine
-from immortal_runner.outcomes import Errored, Outcome, exited, interrupted, timed_out
+from immortal_runner.outcomes import Errored, Outcome, exited, interrupted, skipped, timed_out
 from immortal_runner.output import Output
 from immortal_runner.runtime_api import Answered, InitFailed, Invocation, NextAsked, RuntimeApi, RuntimeEvent
 from immortal_runner.start import lay_out_runtime, plan_start
@@ -79,6 +79,7 @@ class ExecutionEnvironment:
         credentials: What it calls AWS with.
         log: Where its output goes; closed with the environment.
         variables: What the surroundings add to its environment, for example ``AWS_ENDPOINT_URL`` on a local AWS.
+        scratch: Where it keeps its own files while it lives; the system's folder for temporary files unless given.
     """
 
     def __init__(
@@ -125,7 +126,7 @@ class ExecutionEnvironment:
         Args:
             invocation: The event; without a deadline of its own it gets the one of the time limit.
             timeout_s: The function's limit, in seconds; None for none. It counts from the hand-over of the event.
-            on_start: Called when the event is handed over.
+            on_start: Called right before the event is handed over; what it raises keeps the event back.
         """
         with self._busy:
             self._tail.clear()
@@ -146,7 +147,8 @@ class ExecutionEnvironment:
     def interrupt(self, grace_s: float) -> None:
         """Stop the invocation that is under way, from any thread: SIGTERM, and after a grace SIGKILL.
 
-        A handler that finishes within the grace has finished: its outcome is the handler's own.
+        A handler that finishes within the grace has finished: its outcome is the handler's own. So that it can, a
+        process that has no handler for SIGTERM is not sent the signal, which would kill it at once.
         """
         asked = _InterruptAsked(grace_s)
         self._interrupt = asked
@@ -241,31 +243,37 @@ class ExecutionEnvironment:
                 invocation = replace(invocation, deadline_ms=time.time_ns() // 1_000_000 + round(timeout_s * 1000))
         process.api.hand_out(invocation)
         while True:
-            match process.next_event(until):
-                case None:
-                    self._drop_process(0)
-                    return (
-                        interrupted(invocation.request_id)
-                        if stopping
-                        else timed_out(invocation.request_id, timeout_s or 0)
-                    )
-                case Answered(request_id, outcome) if request_id == invocation.request_id:
-                    self._peak_memory_mb = process.child.peak_memory_mb()
-                    # An error after we asked it to stop is how it stopped, not what became of its work.
-                    return interrupted(request_id) if stopping and isinstance(outcome, Errored) else outcome
-                case InitFailed(error):  # Ruby's client says so in the middle of an invocation
-                    self._drop_process(_LAST_WORDS_S)
-                    return error
-                case _Exited(status):
-                    self._drop_process(0)
-                    return interrupted(invocation.request_id) if stopping else exited(invocation.request_id, status)
-                case _InterruptAsked(grace_s):
-                    until, stopping = time.monotonic() + grace_s, True
+            event = process.next_event(until)
+            if isinstance(event, _InterruptAsked):
+                until, stopping = time.monotonic() + event.grace_s, True
+                if process.child.catches_sigterm():
                     process.child.terminate()
-                case NextAsked() | Answered():
-                    continue
-                case never:
-                    assert_never(never)
+            elif (outcome := self._judge(process, event, invocation.request_id, timeout_s)) is not None:
+                # An error after we asked it to stop is how it stopped, not what became of its work.
+                return interrupted(invocation.request_id) if stopping and isinstance(outcome, Errored) else outcome
+
+    def _judge(
+        self, process: _Process, event: RuntimeEvent | _Exited | None, request_id: str, timeout_s: float | None
+    ) -> Outcome | None:
+        """What an event makes of the invocation that is under way; None when it goes on."""
+        match event:
+            case Answered(answered_id, outcome):
+                self._peak_memory_mb = process.child.peak_memory_mb()
+                return outcome if answered_id == request_id else None
+            case None:
+                self._drop_process(0)
+                return timed_out(request_id, timeout_s or 0)
+            case InitFailed(error):  # Ruby's client says so in the middle of an invocation
+                self._drop_process(_LAST_WORDS_S)
+                return error
+            case _Exited(status):
+                self._drop_process(0)
+                return exited(request_id, status)
+            case NextAsked():
+                self._drop_process(0)
+                return skipped(request_id)
+            case never:
+                assert_never(never)
 
     def _drop_process(self, grace_s: float) -> None:
         process, self._process = self._process, None

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 
 import urllib3
@@ -18,6 +19,10 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=60)
 
 class CodeChanged(ImmortalError):
     """What was downloaded is not what the configuration names; trying again cannot help."""
+
+
+class CodeUnavailable(ImmortalError):
+    """The link to a zip was refused; trying again cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ def download_all(downloads: Sequence[Callable[[], Download]], folder: Path) -> l
 
     Raises:
         CodeChanged: The bytes aren't those that the configuration names.
+        CodeUnavailable: The link is refused.
         ServiceUnavailable: They can't be fetched now.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,8 +67,7 @@ def _download(pool: urllib3.PoolManager, ask: Callable[[], Download], target: Pa
             pool.request("GET", wanted.link, preload_content=False, decode_content=False) as answer,
             target.open("wb") as out,
         ):
-            if answer.status != 200:  # noqa: PLR2004  # HTTP: there is only one way to be well
-                raise ServiceUnavailable(f"the link to {wanted.name} answered {answer.status}")
+            _check_status(answer.status, wanted.name)
             for chunk in answer.stream(_CHUNK_BYTES):
                 digest.update(chunk)
                 out.write(chunk)
@@ -72,6 +77,15 @@ def _download(pool: urllib3.PoolManager, ask: Callable[[], Download], target: Pa
     if found != wanted.sha256:
         raise CodeChanged(
             f"{wanted.name} has the SHA-256 {found}, its configuration says {wanted.sha256}. "
-            "Next step: redrive the run; if it happens again, deploy the function again"
+            "Next step: immortal runs redrive RUN; if it happens again, deploy the function again"
         )
     return target
+
+
+def _check_status(status: int, name: str) -> None:
+    """A server that is in trouble is asked again; one that refuses won't change its mind."""
+    if status == HTTPStatus.OK:
+        return
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        raise ServiceUnavailable(f"the link to {name} answered {status}")
+    raise CodeUnavailable(f"the link to {name} answered {status}. Next step: check that it can still be downloaded")

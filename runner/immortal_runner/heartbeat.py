@@ -26,30 +26,31 @@ class Heartbeat:
         self._lease_s = lease_s
         self._every_s = lease_s / BEATS_PER_LEASE
         self._on_lost = on_lost
-        self._handler_ms: int | None = None
-        self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
         self._held_until = time.monotonic() + lease_s
         self.lost = False
+        self.handler_noted = False
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
 
     def note_handler_start(self) -> None:
-        """Note, with the next beat, which comes at once, that the handler was given its event now."""
-        self._handler_ms = time.time_ns() // 1_000_000
-        self._wake.set()
+        """Put on record that the handler is given its event now; it must not be given it before that is on record.
+
+        Raises:
+            LeaseLost: The claim is no longer this one.
+            ServiceUnavailable: The ledger can't be reached.
+        """
+        self.handler_noted = True
+        self._renew(handler_ms=_now_ms())
 
     def stop(self) -> None:
         """Beat no more."""
-        self._stopping = True
-        self._wake.set()
+        self._stopping.set()
         self._thread.join()
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(self._every_s)
-            self._wake.clear()
-            if self._stopping:
+            if self._stopping.wait(self._every_s):
                 return
             if not self._beat():
                 self.lost = True
@@ -58,18 +59,20 @@ class Heartbeat:
 
     def _beat(self) -> bool:
         """Beat once; False when the claim is lost."""
-        began = time.monotonic()
         try:
-            self._ledger.heartbeat(
-                self._claim,
-                now_ms=time.time_ns() // 1_000_000,
-                lease_ms=round(self._lease_s * 1000),
-                handler_ms=self._handler_ms,
-            )
+            self._renew()
         except LeaseLost:
             return False
         except Exception as error:  # noqa: BLE001  # whatever it is: a heart that stops in silence lets two tasks work
             sys.stderr.write(f"heartbeat of run {self._claim.run.run_id}: {type(error).__name__}: {error}\n")
-        else:
-            self._held_until = began + self._lease_s
         return time.monotonic() < self._held_until
+
+    def _renew(self, handler_ms: int | None = None) -> None:
+        began = time.monotonic()
+        lease_ms = round(self._lease_s * 1000)
+        self._ledger.heartbeat(self._claim, now_ms=_now_ms(), lease_ms=lease_ms, handler_ms=handler_ms)
+        self._held_until = began + self._lease_s
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

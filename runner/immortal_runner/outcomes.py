@@ -72,6 +72,11 @@ def exited(request_id: str, status: int) -> Errored:
     return _said_by_platform("exit", "Runtime.ExitError", request_id, describe_exit(status))
 
 
+def skipped(request_id: str) -> Errored:
+    """The outcome of an invocation that the runtime never answered: it asked for the next one instead."""
+    return _said_by_platform("exit", "Runtime.ExitError", request_id, "Runtime asked for the next event unanswered")
+
+
 def timed_out(request_id: str, timeout_s: float) -> Errored:
     """The outcome of a process that was killed at the function's time limit."""
     return _said_by_platform("timeout", "Sandbox.Timedout", request_id, f"Task timed out after {timeout_s:.2f} seconds")

@@ -112,7 +112,7 @@ class RuntimeApi:
         self._answered = True
         self._closed = False
         self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=16)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         threading.Thread(target=self._accept, name="runtime-api", daemon=True).start()
 
     @property
@@ -183,7 +183,7 @@ class RuntimeApi:
             case "GET", ["invocation", "next"]:
                 return self._next()
             case "POST", ["invocation", request_id, "response"]:
-                return self._take(request_id, _read_response(request))
+                return self._take_response(request_id, request)
             case "POST", ["invocation", request_id, "error"]:
                 return self._take(request_id, read_error("handler", request.body))
             case "POST", ["init", "error"]:
@@ -201,6 +201,13 @@ class RuntimeApi:
         if invocation is None:
             return None
         return _Reply(200, invocation.event, tuple(_next_headers(invocation, time.time_ns() // 1_000_000)))
+
+    def _take_response(self, request_id: str, request: _Request) -> _Reply:
+        try:
+            outcome = _read_response(request)
+        except ValueError as error:
+            return _refusal(400, "InvalidTrailer", f"the error in the trailers is not base64: {error}")
+        return self._take(request_id, outcome)
 
     def _take(self, request_id: str, outcome: Outcome) -> _Reply:
         with self._lock:

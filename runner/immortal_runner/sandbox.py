@@ -20,7 +20,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
 _SHARED = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "sys", "usr", "run/systemd/resolve")
 """What the code finds of the machine, below ``/``: programs, libraries, devices and how names are resolved."""
@@ -76,6 +76,7 @@ def _start_code(order: dict[str, Any]) -> int:
             os.setgroups([])
             os.setgid(order["gid"])
             os.setuid(order["uid"])
+        _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")  # no setuid program helps
         os.umask(0o022)
         os.chdir(order["cwd"])
         os.execve(order["argv"][0], order["argv"], order["env"])  # noqa: S606  # replacing this process is the point

@@ -12,7 +12,10 @@ LEASE_S = 60.0
 
 BEATS_PER_LEASE = 4
 STOP_GRACE_S = 20.0
-"""What a handler gets after SIGTERM; ECS kills after 30 s, and the outcome has to be recorded before that."""
+"""What a handler gets after SIGTERM, unless ``IMMORTAL_STOP_GRACE_S`` says otherwise.
+
+ECS kills after the container's stop timeout, 30 s by default, and the outcome has to be recorded before that.
+"""
 
 
 class SettingsIncomplete(ImmortalError):
@@ -27,6 +30,7 @@ class Settings:
         work_dir: Where code is laid out; ``/`` in a container, which has the machine to itself.
         metadata_uri: Of the task metadata endpoint, version 4; empty outside ECS.
         lease_s: How long a claim holds without a heartbeat, in seconds.
+        stop_grace_s: What a handler gets after SIGTERM, in seconds.
         endpoint_url: Of a local AWS; handed on to the function. Empty on AWS.
         lifeline: Descriptor whose end means that whoever started the task is gone; None on AWS.
     """
@@ -36,6 +40,7 @@ class Settings:
     payload_bucket: str
     work_dir: Path
     lease_s: float
+    stop_grace_s: float
     metadata_uri: str
     endpoint_url: str
     lifeline: int | None
@@ -60,6 +65,7 @@ def read_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         payload_bucket=environ["IMMORTAL_PAYLOAD_BUCKET"],
         work_dir=Path(environ.get("IMMORTAL_WORK_DIR") or "/"),
         lease_s=float(environ.get("IMMORTAL_LEASE_S") or LEASE_S),
+        stop_grace_s=float(environ.get("IMMORTAL_STOP_GRACE_S") or STOP_GRACE_S),
         metadata_uri=environ.get("ECS_CONTAINER_METADATA_URI_V4", ""),
         endpoint_url=environ.get("AWS_ENDPOINT_URL", ""),
         lifeline=int(lifeline) if lifeline else None,

@@ -93,6 +93,26 @@ def test_the_queue_that_was_there_before_comes_back(
     assert function.target == theirs
 
 
+def test_the_queue_that_was_there_before_comes_back_whichever_installation_came_last(
+    deployed: dict[str, Any], local: LocalAws, make: Callable[..., Function]
+) -> None:
+    sqs = local.client("sqs")
+    url = sqs.create_queue(QueueName="of-another-team")["QueueUrl"]
+    theirs = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    function = make(DeadLetterConfig={"TargetArn": theirs})
+    (second,) = immortal("deploy", "--name", "second", "--json").lines
+    immortal("attach", function.name, "--yes")
+    assert immortal("attach", function.name, "--yes", "--name", "second").code == 0
+    assert function.target == second["FailureQueueArn"] != deployed["FailureQueueArn"]
+    assert immortal("detach", function.name, "--yes").code == 0
+    assert (function.target, function.policies) == (second["FailureQueueArn"], ["immortal-second-letters"])
+    assert immortal("detach", function.name, "--yes", "--name", "second").code == 0
+    arn = local.client("lambda").get_function_configuration(FunctionName=function.name)["FunctionArn"]
+    tags = local.client("lambda").list_tags(Resource=arn)["Tags"]
+    assert (function.target, function.policies, function.trust, tags) == (theirs, [], TRUST, {})
+    assert immortal("destroy", "--name", "second", "--purge", "--yes").code == 0
+
+
 def test_nothing_changes_unless_the_plan_is_agreed_to(deployed: dict[str, Any], make: Callable[..., Function]) -> None:
     del deployed
     function = make()

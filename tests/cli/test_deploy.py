@@ -2,8 +2,12 @@
 
 from typing import Any
 
+import boto3
 import pytest
 
+from immortal_cli.aws import Account
+from immortal_cli.deploy import refuse_unreachable_image
+from immortal_cli.errors import Failed
 from immortal_local.server import LocalAws
 from support.commands import immortal
 
@@ -54,6 +58,27 @@ def test_a_misspelt_parameter_changes_nothing(deployed: dict[str, Any]) -> None:
     answer = immortal("deploy", "--parameter", "Imgae=x")
     assert answer.code == 1
     assert "Nearest: Image" in answer.err
+
+
+def test_a_parameter_that_deploy_fills_in_itself_changes_nothing(deployed: dict[str, Any], local: LocalAws) -> None:
+    del deployed
+    answer = immortal("deploy", "--parameter", "Name=other")
+    assert answer.code == 1
+    assert "Next step: --name" in answer.err
+    assert not [stack for stack in stacks(local) if stack.startswith("other")]
+
+
+def test_on_aws_a_missing_image_is_answered_with_the_command_that_builds_it(shell: pytest.MonkeyPatch) -> None:
+    del shell
+    account = Account(boto3.Session(region_name="eu-west-1"), {"cloudformation": on_aws()})
+    with pytest.raises(Failed, match="Next step: immortal image build"):
+        refuse_unreachable_image(account, None, deployed=False)
+    refuse_unreachable_image(account, "111122223333.dkr.ecr.eu-west-1.amazonaws.com/runner:1", deployed=False)
+    refuse_unreachable_image(account, None, deployed=True)
+
+
+def on_aws() -> Any:
+    return boto3.client("cloudformation", "eu-west-1", endpoint_url="https://cloudformation.eu-west-1.amazonaws.com")
 
 
 def test_a_parameter_without_a_value_was_asked_wrongly() -> None:

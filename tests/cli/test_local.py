@@ -91,6 +91,18 @@ def wait_for_env() -> str:
     pytest.fail(answer.err)
 
 
+@pytest.mark.parametrize("words", [("local", "up"), ("demo",)], ids=["local up", "demo"])
+@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+def test_other_systems_than_linux_are_told_what_is_needed(
+    words: tuple[str, ...], system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.system", lambda: system)
+    answer = immortal(*words)
+    assert answer.code == 1
+    assert system in answer.err
+    assert "Next step: a Linux machine" in answer.err
+
+
 def test_without_a_local_aws_the_next_step_is_told(shell: pytest.MonkeyPatch) -> None:
     del shell
     answer = immortal("local", "env")

@@ -1,12 +1,15 @@
 """Every command explains itself, quickly, and ends its errors in a next step."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
+import immortal_cli
 from immortal_cli.main import main
 from support.commands import immortal
 
@@ -38,6 +41,12 @@ def test_asking_for_help_costs_neither_boto3_nor_rich_nor_the_emulator() -> None
     loads = "import sys, immortal_cli.main; print({'boto3', 'rich', 'moto', 'immortal_local'} & set(sys.modules))"
     said = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "set()"
+
+
+def test_only_one_file_knows_boto3() -> None:
+    room = Path(immortal_cli.__file__).parent
+    knows = re.compile(r"^\s*(import|from) boto(3|core)\b", re.MULTILINE)
+    assert [path.name for path in room.rglob("*.py") if knows.search(path.read_text())] == ["aws.py"]
 
 
 def test_a_command_that_does_not_exist_was_asked_wrongly() -> None:

@@ -81,3 +81,15 @@ def test_a_message_that_is_no_letter_is_parked_with_its_reason(
     run = only("runs", "show", message)
     assert run["status"] == "parked"
     assert "no record of a failed invocation" in run["reason"]
+
+
+def test_a_redriven_run_is_launched_again_by_itself(invoke: Callable[[dict[str, Any]], str], local: LocalAws) -> None:
+    request_id = invoke({"seconds": 0, "fails": True})
+    assert immortal("runs", "wait", request_id, "--timeout", "60").code == 1
+    mended = zip_files({"app.py": COUNTS.replace("raise ValueError", "print")})
+    local.client("lambda").update_function_code(FunctionName="counter", ZipFile=mended)
+    assert immortal("runs", "redrive", request_id, "--yes").code == 0
+    answer = immortal("runs", "wait", request_id, "--timeout", "60", "--json")
+    assert answer.code == 0, answer.lines
+    (run,) = answer.lines
+    assert (run["status"], run["attempt"], run["error"]) == ("complete", 2, None)

@@ -3,12 +3,15 @@
 import pytest
 
 from immortal_cli.templates import (
+    FILLED_IN,
     TEMPLATE_NAMES,
+    ParameterFilledIn,
     ParameterUnknown,
     Template,
     choose_parameters,
     declared_parameters,
     read_template,
+    refuse_filled_in,
     refuse_unknown,
 )
 
@@ -42,3 +45,14 @@ def test_what_is_given_wins_over_what_the_stack_has_and_that_over_the_default() 
 def test_a_misspelt_parameter_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ParameterUnknown, match="Nearest: Image"):
         refuse_unknown({"Imgae": "x"}, [TEMPLATE])
+
+
+@pytest.mark.parametrize("name", FILLED_IN)
+def test_a_parameter_that_deploy_fills_in_is_refused_with_the_next_step(name: str) -> None:
+    assert any(name in read_template(template).parameters for template in TEMPLATE_NAMES)
+    with pytest.raises(ParameterFilledIn, match=rf"{name} can't be given: .*Next step: "):
+        refuse_filled_in({name: "x", "Cpu": "512"})
+
+
+def test_other_parameters_are_not_refused() -> None:
+    refuse_filled_in({"Cpu": "512"})

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,7 @@ from immortal_cli.plan import (
     NOTHING,
     FunctionState,
     Installation,
+    Memory,
     NameTarget,
     Plan,
     PutSendPolicy,
@@ -48,8 +50,8 @@ def carried_out(state: FunctionState, plan: Plan) -> FunctionState:
                 state = replace(state, role=replace(state.role, send_policy=document))
             case PutTrust(of, document, _) if of == state.role.name:
                 state = replace(state, role=replace(state.role, trust=document))
-            case Remember(arn, target) if arn == state.arn:
-                state = replace(state, remembered=target)
+            case Remember(arn, memory) if arn == state.arn:
+                state = replace(state, memory=memory)
             case NameTarget(name, before, target) if name == state.name:
                 assert state.target == before
                 state = replace(state, target=target)
@@ -80,6 +82,66 @@ def test_attaching_twice_changes_nothing_more(target: str, statements: list[dict
     assert plan_attach([attached], HOUSE).steps == ()
 
 
+AGAIN = Installation("immortal", f"{QUEUE}-of-the-second-store", "arn:aws:iam::111122223333:role/second-runner")
+NEIGHBOUR = Installation("team", f"{QUEUE}-of-the-team", "arn:aws:iam::111122223333:role/runner-of-the-team")
+
+
+@given(TARGETS)
+@pytest.mark.parametrize(
+    ("attached", "detached"),
+    [
+        ([HOUSE], [HOUSE]),
+        ([HOUSE, HOUSE], [HOUSE]),
+        ([HOUSE, AGAIN], [AGAIN]),
+        ([HOUSE], [AGAIN]),
+        ([HOUSE, AGAIN, HOUSE], [HOUSE]),
+        ([HOUSE, NEIGHBOUR], [NEIGHBOUR, HOUSE]),
+        ([HOUSE, NEIGHBOUR], [HOUSE, NEIGHBOUR]),
+        ([HOUSE, NEIGHBOUR, AGAIN], [NEIGHBOUR, AGAIN]),
+    ],
+    ids=["once", "twice", "made again", "made again, not attached", "and back", "two", "two, the first first", "three"],
+)
+def test_whatever_was_attached_detaching_restores_what_the_user_had(
+    attached: list[Installation], detached: list[Installation], target: str
+) -> None:
+    state = function(target=target)
+    for installation in attached:
+        state = carried_out(state, plan_attach([state], installation))
+        assert state.target == installation.queue_arn
+    for installation in detached:
+        state = carried_out(state, plan_detach([state], installation))
+    assert (state.target, state.memory) == (target, None)
+
+
+@pytest.mark.parametrize("steps", range(6))
+@pytest.mark.parametrize("then_attach", [True, False], ids=["attached again", "detached at once"])
+@pytest.mark.parametrize("earlier", [(), (HOUSE,)], ids=["first", "made again"])
+def test_an_attachment_that_was_interrupted_anywhere_loses_no_target(
+    earlier: tuple[Installation, ...], steps: int, *, then_attach: bool
+) -> None:
+    state = function(target=OTHER_QUEUE)
+    for installation in earlier:
+        state = carried_out(state, plan_attach([state], installation))
+    state = carried_out(state, Plan(plan_attach([state], AGAIN).steps[:steps]))
+    if then_attach:
+        state = carried_out(state, plan_attach([state], AGAIN))
+    assert carried_out(state, plan_detach([state], AGAIN)).target == OTHER_QUEUE
+
+
+def test_a_target_that_the_user_named_while_attached_is_the_one_that_comes_back() -> None:
+    attached = carried_out(function(), plan_attach([function()], HOUSE))
+    changed = replace(attached, target=OTHER_QUEUE)
+    again = carried_out(changed, plan_attach([changed], AGAIN))
+    assert carried_out(again, plan_detach([again], AGAIN)).target == OTHER_QUEUE
+
+
+def test_a_function_of_another_installation_is_left_to_it() -> None:
+    attached = carried_out(function(), plan_attach([function()], NEIGHBOUR))
+    plan = plan_detach([attached], HOUSE)
+    assert not any(isinstance(step, NameTarget | Remember) for step in plan.steps)
+    assert any("immortal detach job --name team" in note for note in plan.notes)
+
+
 def test_a_function_that_was_never_attached_is_not_detached() -> None:
     assert plan_detach([function(target=OTHER_QUEUE)], HOUSE).steps == ()
 
@@ -91,7 +153,8 @@ def test_the_role_may_send_before_the_queue_is_named() -> None:
 
 def test_what_was_named_before_is_remembered_before_it_is_replaced() -> None:
     steps = plan_attach([function(target=OTHER_QUEUE)], HOUSE).steps
-    assert steps[-2:] == (Remember(function().arn, OTHER_QUEUE), NameTarget("job", OTHER_QUEUE, QUEUE))
+    memory = Memory(OTHER_QUEUE, QUEUE, "immortal")
+    assert steps[-2:] == (Remember(function().arn, memory), NameTarget("job", OTHER_QUEUE, QUEUE))
 
 
 def test_a_dead_letter_queue_that_was_there_is_shown_in_the_plan() -> None:
@@ -114,13 +177,13 @@ def test_a_role_keeps_its_rights_while_another_function_needs_them() -> None:
 
 
 def test_a_target_that_was_changed_since_is_left_alone() -> None:
-    changed = replace(function(target=OTHER_QUEUE), remembered=NOTHING)
+    changed = replace(function(target=OTHER_QUEUE), memory=Memory(NOTHING, QUEUE, "immortal"))
     assert plan_detach([changed], HOUSE).steps == (Remember(changed.arn, None),)
 
 
 def test_a_target_that_attach_did_not_set_is_left_alone_and_its_role_too() -> None:
     before = function()
-    by_hand = replace(carried_out(before, plan_attach([before], HOUSE)), remembered=None)
+    by_hand = replace(carried_out(before, plan_attach([before], HOUSE)), memory=None)
     plan = plan_detach([by_hand], HOUSE)
     assert plan.steps == ()
     assert any("not set by immortal attach" in note for note in plan.notes)

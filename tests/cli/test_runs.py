@@ -2,14 +2,19 @@
 
 import json
 import time
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from click.testing import CliRunner
 
+from immortal_cli import views
 from immortal_cli.aws import Records, open_account, open_records
+from immortal_cli.main import main
 from immortal_lambda.failures import Failure
 from immortal_lambda.ledger import Place
-from immortal_lambda.payloads import Inline, keep
+from immortal_lambda.payloads import Inline, Stored, keep
 from immortal_lambda.runs import Origin, Run, RunError
 from immortal_local.server import LocalAws
 from support.commands import immortal
@@ -82,6 +87,68 @@ def test_a_pending_run_has_the_same_keys(records: Records) -> None:
 def test_a_result_in_the_bucket_is_fetched(records: Records) -> None:
     complete(records, "large", json.dumps("x" * 100_000).encode())
     assert show("large")["result"] == "x" * 100_000
+
+
+def test_the_list_says_where_a_large_result_lies_and_fetches_none(records: Records, local: LocalAws) -> None:
+    complete(records, "big-1", b'"' + b"x" * 100_000 + b'"', function="big")
+    complete(records, "big-2", b'"small"', function="big")
+    stored = records.ledger.read("big-1").result
+    assert isinstance(stored, Stored)
+    local.client("s3").delete_object(Bucket=stored.bucket, Key=stored.key)
+    listed = immortal("runs", "ls", "--function", "big", "--json").lines
+    place = {"stored": f"s3://{stored.bucket}/{stored.key}", "bytes": 100_002}
+    assert {run["run_id"]: run["result"] for run in listed} == {"big-1": place, "big-2": "small"}
+
+
+def test_a_lost_result_is_told_in_its_place(records: Records, local: LocalAws) -> None:
+    complete(records, "lost-result", b"x" * 100_000)
+    stored = records.ledger.read("lost-result").result
+    assert isinstance(stored, Stored)
+    local.client("s3").delete_object(Bucket=stored.bucket, Key=stored.key)
+    assert "is gone" in show("lost-result")["result"]["unreadable"]
+    complete(records, "beside")
+    answer = immortal("runs", "wait", "lost-result", "beside", "--json")
+    assert answer.code == 0
+    lost, beside = answer.lines
+    assert (lost["result"]["bytes"], beside["result"]) == (100_000, {"n": 1})
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "InvalidObjectState"])
+def test_a_refused_result_is_told_in_its_place(code: str) -> None:
+    result = Stored("bucket", "key", "ab" * 32, 100_000)
+    run = replace(pending("refused"), status="complete", result=result)
+    shown = views.show_json(run, bucket=Refusing(code), now_ms=NOW)
+    assert shown["result"]["stored"] == "s3://bucket/key"
+    assert code in shown["result"]["unreadable"]
+
+
+@dataclass
+class Refusing:
+    """A bucket that refuses, as S3 does."""
+
+    code: str
+    name: str = "bucket"
+
+    def put(self, key: str, data: bytes) -> None:
+        raise NotImplementedError
+
+    def get(self, bucket: str, key: str) -> bytes | None:
+        del bucket, key
+        raise ClientError({"Error": {"Code": self.code, "Message": "no"}}, "GetObject")
+
+
+@pytest.mark.parametrize("size", [3, 100_000], ids=["in the ledger", "in the bucket"])
+def test_the_event_is_printed_byte_for_byte(records: Records, size: int) -> None:
+    event = b"\xff\x00\n" + b"x" * (size - 3)
+    run_id = f"event-{size}"
+    records.ledger.create(replace(pending(run_id), event=keep(event, name=f"{run_id}/event", bucket=records.bucket)))
+    result = CliRunner().invoke(main, ["runs", "show", run_id, "--event"])
+    assert (result.exit_code, result.stdout_bytes) == (0, event)
+
+
+def test_the_event_is_not_asked_for_as_json(records: Records) -> None:
+    complete(records, "event-json")
+    assert immortal("runs", "show", "event-json", "--event", "--json").code == 2
 
 
 def test_an_error_is_shown_with_type_message_and_stack(records: Records) -> None:

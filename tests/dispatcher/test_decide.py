@@ -2,9 +2,22 @@ from dataclasses import replace
 
 import pytest
 
-from immortal_dispatcher.decide import MESSAGE_CHARS, START_GRACE_MS, NextStep, draft_run, draft_unreadable, next_step
+from immortal_dispatcher.decide import (
+    REASON_BYTES,
+    START_GRACE_MS,
+    Launch,
+    NextStep,
+    Park,
+    Postpone,
+    after_due,
+    draft_run,
+    draft_unreadable,
+    next_step,
+)
+from immortal_dispatcher.launch import LAUNCHES_AT_MOST, Refused, explain_wait
 from immortal_dispatcher.resolve import Found, Unresolved
-from immortal_lambda.letters import read_letter
+from immortal_lambda.failures import MESSAGE_BYTES
+from immortal_lambda.letters import read_delivery, read_letter
 from immortal_lambda.payloads import Inline
 from immortal_lambda.runs import Run, Status
 from support.letters import QUEUE, function_arn, record
@@ -33,14 +46,23 @@ def test_an_unresolved_letter_makes_a_parked_run_with_the_reason() -> None:
 
 def test_a_message_that_is_no_letter_is_named_by_its_own_id_and_kept() -> None:
     message = record("hello", attributes={})
-    run = draft_unreadable(message, reason="no letter", event=Inline(b"hello"), now_ms=NOW)
+    run = draft_unreadable(read_delivery(message), reason="no letter", event=Inline(b"hello"), now_ms=NOW)
     assert (run.run_id, run.status, run.event) == (message["messageId"], "parked", Inline(b"hello"))
 
 
 def test_a_failure_message_larger_than_the_ledgers_item_is_cut() -> None:
-    run = drafted(message="x" * 500_000)
+    run = drafted(message="é" * 500_000)
     assert run.failure is not None
-    assert len(run.failure.message) == MESSAGE_CHARS
+    assert MESSAGE_BYTES - 4 < len(run.failure.message.encode()) <= MESSAGE_BYTES
+
+
+def test_a_reason_larger_than_the_ledgers_item_is_cut() -> None:
+    unresolved = drafted(Unresolved("é" * 500_000))
+    unreadable = draft_unreadable(
+        read_delivery(record()), reason="\ud800" + "é" * 500_000, event=Inline(b""), now_ms=NOW
+    )
+    for run in (unresolved, unreadable):
+        assert REASON_BYTES - 4 < len(run.reason.encode()) <= REASON_BYTES
 
 
 def recorded(status: Status, *, function_arn: str = "arn", letter_id: str = "another") -> Run:
@@ -81,3 +103,57 @@ def test_a_parked_draft_never_launches_nor_takes_up() -> None:
 def test_a_write_that_came_through_and_lost_its_answer_counts_as_this_one() -> None:
     draft = drafted()
     assert next_step(draft, draft, redelivered=False) == "launch"
+
+
+MINUTE = 60_000
+INTERRUPTED = "the task was stopped before the handler had finished"
+
+
+def waiting(launches: int, *, minutes: int = 0, reason: str = INTERRUPTED, attempt: int = 1) -> Run:
+    changed_ms = NOW - minutes * MINUTE
+    return replace(drafted(), launches=launches, attempt=attempt, updated_ms=changed_ms, reason=reason, due_at_ms=NOW)
+
+
+@pytest.mark.parametrize(
+    ("run", "decision"),
+    [
+        pytest.param(waiting(0), Launch(), id="taken up by a human"),
+        pytest.param(waiting(1), Launch(), id="given back once: at once"),
+        pytest.param(waiting(2), Postpone(NOW + MINUTE), id="given back twice: after a minute"),
+        pytest.param(waiting(2, minutes=1), Launch(), id="the minute is over"),
+        pytest.param(waiting(4), Postpone(NOW + 4 * MINUTE), id="later and later"),
+        pytest.param(waiting(9), Postpone(NOW + 15 * MINUTE), id="at most a quarter of an hour"),
+        pytest.param(waiting(9, minutes=15), Launch(), id="the last launch"),
+        pytest.param(waiting(3, minutes=10, reason="", attempt=0), Launch(), id="never claimed, its grace is over"),
+        pytest.param(
+            waiting(50, reason=explain_wait(Refused("capacity", "no room"), 50)), Launch(), id="refused costs nothing"
+        ),
+    ],
+)
+def test_a_run_that_is_due_is_launched_again_later_and_later(run: Run, decision: Launch | Postpone) -> None:
+    assert after_due(run, now_ms=NOW) == decision
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        pytest.param(INTERRUPTED, INTERRUPTED, id="given back"),
+        pytest.param("", "did not claim the run in time", id="never claimed"),
+        pytest.param(explain_wait(Refused("capacity", "no room"), 9), "no room", id="an older order was refused"),
+        pytest.param("x" * 100_000, "x…", id="a long last word"),
+    ],
+)
+def test_a_run_launched_as_often_as_it_may_be_is_parked_and_says_why(reason: str, says: str) -> None:
+    decision = after_due(waiting(LAUNCHES_AT_MOST, minutes=60, reason=reason, attempt=7), now_ms=NOW)
+    assert isinstance(decision, Park)
+    assert "launched 10 times without an outcome (attempts begun in all: 7)" in decision.reason
+    assert says in decision.reason
+    assert "Next step:" in decision.reason
+    assert len(decision.reason) < REASON_BYTES
+
+
+def test_a_postponed_run_is_launched_when_it_is_due_again() -> None:
+    decision = after_due(waiting(5), now_ms=NOW)
+    assert isinstance(decision, Postpone)
+    postponed = replace(waiting(5), updated_ms=NOW, due_at_ms=decision.due_at_ms)
+    assert after_due(postponed, now_ms=decision.due_at_ms) == Launch()

@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
+from immortal_dispatcher import reconcile
 from immortal_dispatcher.decide import START_GRACE_MS
-from immortal_dispatcher.launch import Refused
-from immortal_dispatcher.reconcile import reconcile_stop, sweep
+from immortal_dispatcher.launch import LAUNCHES_AT_MOST, Refused
+from immortal_dispatcher.reconcile import LOOK_AGAIN_MS, reconcile_stop, sweep
 from immortal_dispatcher.stops import Stop
 from immortal_lambda.ledger import Claim, Place
 from immortal_lambda.payloads import Inline
@@ -151,7 +152,7 @@ def test_a_lost_lease_of_a_task_that_still_runs_is_left_to_it(account: FakeAccou
     account.stops = {TASK: None}
     look(account, said, now_ms=NOW + 11)
     run = account.ledger.read("r-1")
-    assert (run.status, run.fence) == ("processing", 1)
+    assert (run.status, run.fence, run.reason) == ("processing", 1, "")
     assert list(account.ledger.due(NOW + 11)) == []
 
 
@@ -167,6 +168,85 @@ def test_a_run_that_cannot_be_looked_at_does_not_keep_the_next_one_waiting(accou
     look(account, said, now_ms=NOW + 11)
     assert account.launched == ["r-2"]
     assert [line["run_id"] for line in said.lines if line["said"] == "looked in vain"] == ["r-1"]
+
+
+def test_a_run_that_cannot_be_looked_at_goes_behind_those_that_became_due_after_it(
+    account: FakeAccount, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "SWEEP_AT_MOST", 1)
+    claim(account, pending("r-1"), lease_ms=10)  # its task is one that the account fails to look up
+    account.ledger.create(pending("r-2", due_at_ms=NOW + 11))
+    look(account, said, now_ms=NOW + 11)
+    assert account.launched == []
+    look(account, said, now_ms=NOW + 11)
+    assert account.launched == ["r-2"]
+    assert account.ledger.read("r-1").due_at_ms == NOW + 11 + LOOK_AGAIN_MS
+    assert account.ledger.read("r-1").reason == ""
+
+
+def test_a_sweep_looks_at_no_more_runs_than_it_may_and_the_rest_stay_due(
+    account: FakeAccount, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconcile, "SWEEP_AT_MOST", 2)
+    for number in range(3):
+        account.ledger.create(pending(f"r-{number}", due_at_ms=NOW - 10 + number))
+    look(account, said)
+    assert account.launched == ["r-0", "r-1"]
+    assert list(account.ledger.due(NOW)) == ["r-2"]
+
+
+def test_a_run_given_back_again_and_again_is_launched_later_and_later_and_parked_in_the_end(
+    account: FakeAccount, said: Said
+) -> None:
+    account.ledger.create(pending(due_at_ms=NOW))
+    now_ms, waits, given_back_ms = NOW, [], NOW
+    for number in range(1, LAUNCHES_AT_MOST + 1):
+        place = Place(f"task-{number}")
+        held = account.ledger.claim("r-1", owner=f"o-{number}", place=place, now_ms=now_ms, lease_ms=60_000)
+        account.ledger.release(held, reason="the task was stopped", now_ms=now_ms)
+        given_back_ms = now_ms
+        while (run := account.ledger.read("r-1")).status == "pending" and run.launches == number:
+            now_ms = max(now_ms, run.due_at_ms)
+            look(account, said, now_ms=now_ms)
+        waits.append((now_ms - given_back_ms) // 60_000)
+    assert waits == [0, 1, 2, 4, 8, 15, 15, 15, 15, 0]
+    assert (run.status, run.attempt, run.launches) == ("parked", LAUNCHES_AT_MOST, LAUNCHES_AT_MOST)
+    assert "the task was stopped" in run.reason
+    assert list(account.ledger.due(now_ms + START_GRACE_MS)) == []
+
+
+def test_a_run_that_waits_its_turn_keeps_the_reason_for_which_it_was_given_back(
+    account: FakeAccount, said: Said
+) -> None:
+    held = claim(account, replace(pending(), launches=3))
+    account.ledger.release(held, reason="the task was stopped", now_ms=NOW)
+    look(account, said)
+    run = account.ledger.read("r-1")
+    assert (run.status, run.reason, run.due_at_ms) == ("pending", "the task was stopped", NOW + 120_000)
+    assert account.orders == []
+
+
+def test_a_run_that_found_no_room_many_times_still_waits_for_it(account: FakeAccount, said: Said) -> None:
+    account.refusal = Refused("capacity", "no room")
+    account.ledger.create(pending())
+    now_ms = NOW
+    for _ in range(2 * LAUNCHES_AT_MOST):
+        look(account, said, now_ms=now_ms)
+        now_ms = account.ledger.read("r-1").due_at_ms
+    assert len(account.orders) == 2 * LAUNCHES_AT_MOST
+    assert account.ledger.read("r-1").status == "pending"
+
+
+def test_a_redriven_run_starts_a_new_task_although_its_launches_are_counted_anew(
+    account: FakeAccount, said: Said
+) -> None:
+    account.ledger.create(replace(pending(), launches=0))
+    look(account, said)
+    account.ledger.park(account.ledger.read("r-1"), reason="lost", now_ms=NOW)
+    account.ledger.redrive(account.ledger.read("r-1"), now_ms=NOW + 1)
+    look(account, said, now_ms=NOW + 1)
+    first, second = account.orders
+    assert first["clientToken"] != second["clientToken"]
 
 
 def test_a_run_that_moved_on_in_the_meantime_is_not_parked(account: FakeAccount) -> None:

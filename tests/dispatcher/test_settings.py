@@ -1,6 +1,6 @@
 import pytest
 
-from immortal_dispatcher.settings import Settings, SettingsRefused, read_settings
+from immortal_dispatcher.settings import Settings, SettingsIncomplete, read_settings
 
 COMPLETE = {
     "IMMORTAL_LEDGER_TABLE": "runs",
@@ -20,10 +20,10 @@ def test_lists_are_read_without_blanks_and_may_be_empty_where_the_template_allow
 
 
 def test_all_missing_names_are_told_in_one_error() -> None:
-    with pytest.raises(SettingsRefused, match=r"IMMORTAL_CLUSTER, IMMORTAL_SUBNETS\. Next step"):
+    with pytest.raises(SettingsIncomplete, match=r"IMMORTAL_CLUSTER, IMMORTAL_SUBNETS\. Next step"):
         read_settings(COMPLETE | {"IMMORTAL_CLUSTER": "", "IMMORTAL_SUBNETS": " , "})
 
 
 def test_a_public_address_is_enabled_or_disabled_and_nothing_else() -> None:
-    with pytest.raises(SettingsRefused, match="'yes'"):
+    with pytest.raises(SettingsIncomplete, match="'yes'"):
         read_settings(COMPLETE | {"IMMORTAL_ASSIGN_PUBLIC_IP": "yes"})

@@ -3,7 +3,9 @@ from typing import Any
 
 import pytest
 
-from immortal_dispatcher.stops import Park, Postpone, Stop, after_stop, describe, read_stop
+from immortal_dispatcher.decide import Park, Postpone
+from immortal_dispatcher.launch import LAUNCHES_AT_MOST
+from immortal_dispatcher.stops import Stop, after_stop, describe, read_stop
 from immortal_lambda.payloads import Inline
 from immortal_lambda.runs import Run, Status
 
@@ -66,10 +68,22 @@ def test_a_run_that_the_task_held_is_parked_with_the_stop_in_its_reason() -> Non
 
 
 def test_a_run_that_the_task_never_claimed_is_launched_again_later() -> None:
-    waiting = replace(RUN, status="pending", task_arn="")
+    waits = []
+    for launches in range(1, LAUNCHES_AT_MOST):
+        waiting = replace(RUN, status="pending", task_arn="", launches=launches)
+        decision = after_stop(waiting, KILLED, now_ms=NOW)
+        assert isinstance(decision, Postpone)
+        assert "before it claimed the run" in str(decision.reason)
+        waits.append((decision.due_at_ms - NOW) // 60_000)
+    assert waits == [0, 1, 2, 4, 8, 15, 15, 15, 15]
+
+
+def test_a_run_that_no_task_of_many_ever_claimed_is_parked() -> None:
+    waiting = replace(RUN, status="pending", task_arn="", launches=LAUNCHES_AT_MOST, reason="older")
     decision = after_stop(waiting, KILLED, now_ms=NOW)
-    assert isinstance(decision, Postpone)
-    assert decision.due_at_ms > NOW
+    assert isinstance(decision, Park)
+    assert "launched 10 times" in decision.reason
+    assert "killed by SIGKILL) before it claimed the run" in decision.reason
 
 
 def test_a_run_that_its_task_gave_back_keeps_its_own_reason_and_due_time() -> None:

@@ -115,7 +115,7 @@ def test_a_hundred_letters_with_duplicates_are_finished_once_each(machine: Machi
     events = [(f"counter-{number % 10}", {"number": number}) for number in range(100)]
     with ThreadPoolExecutor(8) as threads:
         request_ids = list(threads.map(lambda each: machine.invoke(*each), events))
-        threads.map(lambda each: send_again(machine, queues, *each), zip(request_ids, events, strict=True))
+        list(threads.map(lambda each: send_again(machine, queues, *each), zip(request_ids, events, strict=True)))
     waited = machine.immortal("runs", "wait", *request_ids, "--timeout", "110", "--json")
     assert waited.returncode == 0, waited.stdout[-2000:]
     runs = [json.loads(line) for line in waited.stdout.splitlines()]
@@ -182,9 +182,21 @@ def test_a_killed_container_leaves_a_record_that_says_so(docker_machine: Machine
     assert "exit code 137" in run["reason"]
 
 
+YIELDS = """
+import signal, time
+
+def stop(*_):
+    raise SystemExit("told to stop")
+
+def handler(event, context):
+    signal.signal(signal.SIGTERM, stop)
+    time.sleep(4)
+    return "finished"
+"""
+
+
 def test_a_stopped_task_gives_its_run_back_and_another_finishes_it(machine: Machine) -> None:
-    code = "import time\ndef handler(event, context):\n  time.sleep(4)\n  return 'finished'"
-    machine.create("stopped", zip_of({"app.py": code}))
+    machine.create("stopped", zip_of({"app.py": YIELDS}))
     request_id = machine.invoke("stopped", {})
     first = machine.until(request_id, lambda run: run["handler_at"])
     machine.client("ecs").stop_task(cluster=machine.outputs["Cluster"], task=first["task_arn"])
@@ -198,6 +210,12 @@ def test_an_event_of_a_megabyte_is_finished_too(machine: Machine) -> None:
     machine.create("big", zip_of({"app.py": code}))
     request_id = machine.invoke("big", {"text": "x" * 900_000})
     assert machine.until(request_id, lambda run: run["status"] == "complete")["result"] == 900_000
+
+
+def test_a_zip_that_escapes_its_folder_is_parked(machine: Machine) -> None:
+    machine.create("escaping", zip_of({"app.py": "", "../../escaped.py": "x"}))
+    request_id = machine.invoke("escaping", {})
+    assert "leaves the folder" in machine.until(request_id, lambda run: run["status"] == "parked")["reason"]
 
 
 def test_nothing_of_the_functions_environment_is_on_record(machine: Machine) -> None:

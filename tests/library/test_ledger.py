@@ -12,7 +12,7 @@ from immortal_lambda.errors import ServiceUnavailable
 from immortal_lambda.failures import Failure
 from immortal_lambda.ledger import RETENTION_S, Claim, LeaseLost, Ledger, NotClaimable, Place, RunUnknown
 from immortal_lambda.payloads import Inline, Stored
-from immortal_lambda.runs import STATUSES, TRANSITIONS, Origin, Run, RunError
+from immortal_lambda.runs import STATUSES, TRANSITIONS, Origin, Run, RunError, Status
 from immortal_local.server import LocalAws
 
 NOW = 1_795_000_000_000
@@ -109,6 +109,15 @@ def test_a_lease_that_ran_out_may_be_taken_over_and_its_owner_records_nothing_mo
     assert ledger.read("r-1").status == "complete"
 
 
+def test_a_handler_that_has_begun_is_never_begun_again_by_whoever_comes_by(ledger: Ledger) -> None:
+    ledger.create(RUN)
+    begun = claim(ledger)
+    ledger.heartbeat(begun, now_ms=NOW, lease_ms=LEASE, handler_ms=NOW)
+    with pytest.raises(NotClaimable):
+        claim(ledger, "stray", now_ms=NOW + 100 * LEASE)
+    ledger.complete(begun, result=RESULT, now_ms=NOW + 200 * LEASE)
+
+
 def test_a_heartbeat_holds_the_claim(ledger: Ledger) -> None:
     ledger.create(RUN)
     held = claim(ledger)
@@ -160,6 +169,42 @@ def test_a_run_is_parked_only_as_it_was_read(ledger: Ledger) -> None:
     assert ledger.park(ledger.read("r-1"), reason="task stopped", now_ms=NOW + 7)
     run = ledger.read("r-1")
     assert (run.status, run.reason, run.due_at_ms, run.lease_until_ms) == ("parked", "task stopped", 0, 0)
+
+
+def test_a_redriven_run_is_due_at_once_and_its_limits_start_anew(ledger: Ledger, table: DynamoTable) -> None:
+    ledger.create(replace(RUN, launches=4))
+    ledger.fail(claim(ledger), error=RunError("ValueError", "row 17"), now_ms=NOW + 5, note="newer code")
+    assert ledger.redrive(ledger.read("r-1"), now_ms=NOW + 9)
+    run = ledger.read("r-1")
+    assert (run.status, run.due_at_ms, run.updated_ms, run.launches) == ("pending", NOW + 9, NOW + 9, 0)
+    assert (run.attempt, run.fence, run.event) == (1, 1, RUN.event)
+    assert not raw(table).keys() & {"reason", "error", "ended_at", "expires_at", "note"}
+    assert list(ledger.due(NOW + 9)) == ["r-1"]
+    assert claim(ledger, "next").run.attempt == 2
+
+
+def test_a_run_is_redriven_as_the_function_that_it_now_names(ledger: Ledger) -> None:
+    ledger.create(replace(RUN, status="parked", reason="nobody knows", function="", function_arn="", version=""))
+    parked = ledger.read("r-1")
+    assert ledger.redrive(replace(parked, function="f", function_arn="arn:f", version="7"), now_ms=NOW)
+    run = ledger.read("r-1")
+    assert (run.status, run.reason, run.function, run.function_arn, run.version) == ("pending", "", "f", "arn:f", "7")
+
+
+def test_a_run_is_redriven_once_and_only_as_it_was_read(ledger: Ledger) -> None:
+    ledger.create(RUN)
+    ledger.park(RUN, reason="x", now_ms=NOW)
+    seen = ledger.read("r-1")
+    assert ledger.redrive(seen, now_ms=NOW)
+    assert not ledger.redrive(seen, now_ms=NOW + 1)
+    assert ledger.read("r-1").due_at_ms == NOW
+
+
+@pytest.mark.parametrize("status", sorted(set(STATUSES) - {"parked", "error"}))
+def test_only_a_parked_or_failed_run_is_redriven(ledger: Ledger, status: Status) -> None:
+    ledger.create(replace(RUN, status=status))
+    assert not ledger.redrive(ledger.read("r-1"), now_ms=NOW)
+    assert ledger.read("r-1").status == status
 
 
 def test_ended_runs_leave_the_record_after_a_while(ledger: Ledger, table: DynamoTable) -> None:

@@ -122,9 +122,35 @@ def test_an_event_that_looks_like_a_failure_of_another_function_is_still_an_even
         (record(json.dumps({"requestContext": {"functionArn": "x"}, "requestPayload": 1})), "names no function"),
         (record(json.dumps({**destination(), "requestContext": {"functionArn": 7}})), "neither the attributes"),
         (record("{}", system={"DeadLetterQueueSourceArn": QUEUE}), "redrive policy"),
+        (record("{}", system={"DeadLetterQueueSourceArn": "x" * 600_000}), "x…'"),
+        (record(json.dumps(destination())) | {"eventSourceARN": "failures"}, "no message as SQS gives it"),
+        (record(json.dumps(destination()), system={"SentTimestamp": "today"}), "no message as SQS gives it"),
+        ({"messageId": "m"}, "no message as SQS gives it"),
+        (dead_letter("{}") | {"body": None}, "no message as SQS gives it"),
+        (dead_letter("{}") | {"messageAttributes": None}, "neither the attributes"),
+        (
+            dead_letter("{}") | {"messageAttributes": {"RequestID": 7, "ErrorCode": {}, "ErrorMessage": []}},
+            "request id",
+        ),
         (dead_letter("{}") | {"messageAttributes": {"RequestID": attribute("a")}}, "neither the attributes"),
     ],
-    ids=["no json", "a list", "a text", "deep", "no function", "no arn", "redriven", "one attribute alone"],
+    ids=[
+        "no json",
+        "a list",
+        "a text",
+        "deep",
+        "no function",
+        "no arn",
+        "redriven",
+        "redriven from nowhere",
+        "no queue",
+        "no time",
+        "no members",
+        "no body",
+        "no attributes",
+        "no texts",
+        "one attribute alone",
+    ],
 )
 def test_what_is_no_letter_says_what_it_is(unreadable: dict[str, Any], says: str) -> None:
     with pytest.raises(LetterUnreadable, match=says):
@@ -136,6 +162,27 @@ def test_the_record_of_a_success_is_no_letter() -> None:
     said["requestContext"]["condition"] = "Success"
     with pytest.raises(LetterUnreadable, match="succeeded"):
         read_letter(record(json.dumps(said)))
+
+
+@pytest.mark.parametrize("arn", ["x" * 600_000, FUNCTION.replace("eu-west-1", "e" * 600_000)])
+def test_what_is_quoted_is_cut(arn: str) -> None:
+    said = destination()
+    said["requestContext"]["functionArn"] = arn
+    with pytest.raises(LetterUnreadable, match="names no function") as caught:
+        read_letter(record(json.dumps(said)))
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("version", ["$LATEST", "17"])
+def test_the_version_that_ran_is_believed(version: str) -> None:
+    said = destination(responseContext={"executedVersion": version})
+    assert read_letter(record(json.dumps(said))).executed_version == version
+
+
+@pytest.mark.parametrize("version", ["", "live", "$LATEST ", "17\n", "1" * 600_000, "\u0667", 7, None])
+def test_another_version_is_not(version: object) -> None:
+    said = destination(responseContext={"executedVersion": version})
+    assert read_letter(record(json.dumps(said))).executed_version is None
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "x" * 200, "../../etc", "a/b"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from immortal_local.functions.deliveries import write_sender_id
 from immortal_local.functions.retries import GiveUp, Policy, Retry, after_error, after_refusal
-from support.bench import Bench, Eventually
+from support.bench import Bench, Eventually, zip_files
 
 FAILING = """
 import time
@@ -100,6 +100,23 @@ def test_a_failed_event_becomes_a_dead_letter_byte_for_byte(bench: Bench) -> Non
     sender = letter["Attributes"]["SenderId"]
     assert re.fullmatch(re.escape(role["Role"]["RoleId"]) + r":awslambda_\d+_\d{17}", sender)
     assert letter["Attributes"]["AWSTraceHeader"].startswith("Root=1-")
+
+
+def test_a_zip_that_leaves_its_folder_becomes_a_dead_letter_after_the_normal_retries(bench: Bench) -> None:
+    dead, failed = bench.make_queue(), bench.make_queue()
+    code = {"ZipFile": zip_files({"../../x": "evil"})}
+    name = bench.make_function(Code=code, DeadLetterConfig={"TargetArn": dead.arn})
+    bench.functions.put_function_event_invoke_config(
+        FunctionName=name, DestinationConfig={"OnFailure": {"Destination": failed.arn}}
+    )
+
+    invoke(bench, name, b"{}")
+
+    kind, message = attributes(dead.take())["ErrorMessage"]
+    assert kind == "String"
+    assert "leaves the folder" in message
+    context = failed.take_json()["requestContext"]
+    assert (context["condition"], context["approximateInvokeCount"]) == ("RetriesExhausted", 3)
 
 
 def test_every_attempt_has_the_same_request_id(bench: Bench, eventually: Eventually) -> None:

@@ -108,3 +108,28 @@ def test_a_fault_of_ours_is_answered_and_told_on_stderr(local: LocalAws, capfd: 
     with pytest.raises(urllib.error.HTTPError, match="500"):
         urllib.request.urlopen(f"{local.endpoint}/_immortal/broken/")  # noqa: S310  # our own loopback server
     assert "ZeroDivisionError" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("service", "operation"),
+    [("dynamodb", "list_global_tables"), ("ec2", "describe_reserved_instances_listings")],
+)
+def test_what_the_emulator_lacks_is_said_once_and_in_one_line(
+    local: LocalAws, capfd: pytest.CaptureFixture[str], service: str, operation: str
+) -> None:
+    make: Any = boto3.client
+    client = make(
+        service,
+        endpoint_url=local.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+    )
+
+    with pytest.raises(ClientError, match="not implemented in the local AWS") as error:
+        getattr(client, operation)()
+
+    assert error.value.response["Error"]["Code"] == "NotImplementedException"
+    lines = capfd.readouterr().err.splitlines()
+    assert len([line for line in lines if operation in line]) == 1
+    assert not [line for line in lines if "Traceback" in line]

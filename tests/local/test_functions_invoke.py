@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from immortal_local.functions.payloads import MAX_ASYNCHRONOUS_BYTES, MAX_SYNCHRONOUS_BYTES, check_payload
+from immortal_local.scratch import open_scratch
 from immortal_local.wire import ApiError
 from support.bench import Bench, Eventually, zip_files
 
@@ -33,6 +34,20 @@ def handler(event, context):
         "variables": {name: os.environ.get(name) for name in ("COLOUR", "AWS_ENDPOINT_URL", "AWS_REGION")},
         "client": context.client_context and context.client_context.custom,
     }
+"""
+
+OUTLIVES_ITSELF = """
+import os
+import boto3
+
+def handler(event, context):
+    functions = boto3.client("lambda")
+    print("works")
+    while True:
+        try:
+            functions.get_function(FunctionName=context.function_name)
+        except functions.exceptions.ResourceNotFoundException:
+            return os.path.exists(__file__)
 """
 
 WHO = """
@@ -285,13 +300,41 @@ def test_a_runtime_that_is_not_run_here_says_so(bench: Bench) -> None:
     assert error.value.response["Error"]["Code"] == "InvalidRuntimeException"
 
 
-def test_a_zip_that_leaves_its_folder_is_refused(bench: Bench) -> None:
+def test_a_zip_that_leaves_its_folder_is_a_function_error(bench: Bench) -> None:
     name = bench.make_function(Code={"ZipFile": zip_files({"../../evil.py": "x = 1\n"})})
 
-    with pytest.raises(ClientError, match="evil") as error:
-        invoke(bench, name)
+    answer = bench.functions.invoke(FunctionName=name)
 
-    assert error.value.response["Error"]["Code"] == "InvalidZipFileException"
+    error = json.loads(answer["Payload"].read())
+    assert answer["FunctionError"] == "Unhandled"
+    assert error["errorType"] == "Runtime.InvalidZipFile"
+    assert "evil.py' leaves the folder" in error["errorMessage"]
+
+
+def test_the_files_of_replaced_code_are_removed(bench: Bench, eventually: Eventually) -> None:
+    folder = bench.local.scratch / "code"
+    others = set(folder.glob("*"))
+    name = bench.make_function()
+    for number in range(3):
+        code = zip_files({"app.py": f"def handler(event, context):\n    return {number}\n"})
+        bench.functions.update_function_code(FunctionName=name, ZipFile=code)
+        assert invoke(bench, name)["Payload"] == number
+
+    eventually(lambda: len(set(folder.glob("*")) - others) == 1)
+    bench.functions.delete_function(FunctionName=name)
+    eventually(lambda: not set(folder.glob("*")) - others)
+
+
+def test_code_stays_while_its_last_environment_works(bench: Bench, eventually: Eventually) -> None:
+    folder = bench.local.scratch / "code"
+    others = set(folder.glob("*"))
+    name = bench.make_function(OUTLIVES_ITSELF, Timeout=30)
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        working = threads.submit(invoke, bench, name)
+        eventually(lambda: "works" in "".join(bench.log_lines(name)))
+        bench.functions.delete_function(FunctionName=name)
+        assert working.result()["Payload"] is True
+    eventually(lambda: not set(folder.glob("*")) - others)
 
 
 ONE_SLEEPER = f"""
@@ -332,6 +375,8 @@ def test_no_process_of_a_function_survives_the_local_aws(
     assert started
     eventually(lambda: not any(child.is_running() for child in started))
     assert killed or list(tmp_path.iterdir()) == []
+    with open_scratch(tmp_path) as next_scratch:
+        assert list(tmp_path.iterdir()) == [next_scratch]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from immortal_local.server import LocalAws
-from immortal_local.tasks import records
+from immortal_local.tasks import records, service
 from immortal_local.tasks.checks import FARGATE_SIZES, check_run_task, check_task_size, choose_provider
 from immortal_local.tasks.records import Container, Ending, Task
 from immortal_local.wire import ApiError
@@ -318,6 +318,8 @@ def test_a_task_has_the_environment_of_fargate_and_nothing_of_ours(
     assert set(credentials) == {"RoleArn", "AccessKeyId", "SecretAccessKey", "Token", "Expiration"}
     assert metadata["TaskARN"] == arn
     stage.wait(arn, "STOPPED")
+    assert environment["TMPDIR"] == environment["IMMORTAL_WORK_DIR"]
+    assert Path(environment["IMMORTAL_WORK_DIR"]).parent == stage.local.scratch
     assert not Path(environment["IMMORTAL_WORK_DIR"]).exists()
     assert environment["IMMORTAL_WORK_DIR"] not in json.loads(stage.said(arn, "path"))
 
@@ -381,6 +383,17 @@ def test_a_client_token_starts_a_task_once(stage: Stage) -> None:
         stage.start("1", clientToken="once")
     assert conflict.value.response["resourceIds"] == [first]
     assert stage.start("0", clientToken="other") != first
+
+
+def test_client_tokens_are_forgotten_with_their_tasks(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stage.start("0", clientToken="brief")
+    stage.wait(first, "STOPPED")
+
+    monkeypatch.setattr(service, "KEPT_S", 0)
+    assert first not in stage.ecs.list_tasks(cluster=stage.cluster, desiredStatus="STOPPED")["taskArns"]
+
+    assert "brief" not in {token for _, token in stage.local.tasks._tokens}
+    assert stage.start("1", clientToken="brief") != first
 
 
 def test_what_is_not_there_is_refused(stage: Stage) -> None:

@@ -113,6 +113,27 @@ def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
         extract(archive, tmp_path / "out")
 
 
+def test_no_file_is_setuid_or_setgid(tmp_path: Path) -> None:
+    archive = make_zip(
+        tmp_path / "x.zip",
+        (entry("root", stat.S_IFREG | 0o6755), "x"),
+        (entry("memory", 0o4755), "x"),
+        (entry("folder/", stat.S_IFDIR | 0o2755), ""),
+    )
+    extract(archive, tmp_path / "out")
+    assert {name: permissions(tmp_path / "out" / name) for name in ("root", "memory", "folder")} == {
+        "root": 0o755,
+        "memory": 0o755,
+        "folder": 0o755,
+    }
+
+
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", (entry("link", stat.S_IFLNK | 0o777), "a\0b"))
+    with pytest.raises(ArchiveRefused, match="no file can have"):
+        extract(archive, tmp_path / "out")
+
+
 def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
     archive = make_zip(tmp_path / "x.zip", ("a", "hello"))
     data = bytearray(archive.read_bytes())

@@ -97,9 +97,9 @@ class Stage:
             "IMMORTAL_WORK_DIR": self.work_dir,
         }
 
-    def start(self, *, lifeline: int | None = None, lease_s: float = 60) -> subprocess.Popen[str]:
+    def start(self, *, lifeline: int | None = None, lease_s: float = 60, grace_s: float = 20) -> subprocess.Popen[str]:
         kept = {} if lifeline is None else {"IMMORTAL_LIFELINE_FD": str(lifeline)}
-        kept["IMMORTAL_LEASE_S"] = str(lease_s)
+        kept |= {"IMMORTAL_LEASE_S": str(lease_s), "IMMORTAL_STOP_GRACE_S": str(grace_s)}
         process = subprocess.Popen(
             [sys.executable, "-m", "immortal_runner"],
             env=self.environment() | kept,
@@ -362,9 +362,9 @@ def test_a_second_runner_finds_nothing_to_do(stage: Stage) -> None:
     assert stage.ledger.read(RUN_ID).attempt == 1
 
 
-def test_sigterm_gives_the_run_back(stage: Stage) -> None:
+def test_sigterm_gives_the_run_back_after_a_grace(stage: Stage) -> None:
     stage.record(stage.create("import time\ndef handler(event, context): time.sleep(60)"))
-    runner = stage.start()
+    runner = stage.start(grace_s=0.5)
     stage.until(lambda run: run.handler_ms)
     runner.send_signal(signal.SIGTERM)
     runner.communicate(timeout=20)
@@ -372,6 +372,16 @@ def test_sigterm_gives_the_run_back(stage: Stage) -> None:
     assert (runner.returncode, run.status) == (ExitCode.RELEASED, "pending")
     assert "was stopped" in run.reason
     assert stage.log(run).splitlines()[-1].startswith("REPORT")
+
+
+def test_a_handler_that_finishes_within_its_grace_has_finished(stage: Stage) -> None:
+    stage.record(stage.create("import time\ndef handler(event, context):\n  time.sleep(2)\n  return 'done'"))
+    runner = stage.start()
+    stage.until(lambda run: run.handler_ms)
+    runner.send_signal(signal.SIGTERM)
+    runner.communicate(timeout=20)
+    assert runner.returncode == ExitCode.COMPLETE
+    assert result(stage, stage.ledger.read(RUN_ID)) == "done"
 
 
 def test_a_runner_that_is_killed_leaves_an_honest_record_and_no_process(stage: Stage) -> None:

@@ -422,21 +422,45 @@ def test_an_interrupted_handler_that_finishes_within_its_grace_has_finished(
     assert returned(outcomes[0]) == "saved"
 
 
-@pytest.mark.parametrize("deaf", [False, True], ids=["dies of SIGTERM", "deaf to SIGTERM"])
-def test_an_interrupted_handler_ends_after_its_grace(environments: Environments, log: MemoryLog, deaf: bool) -> None:  # noqa: FBT001
-    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)" if deaf else "pass"
+@pytest.mark.parametrize("about", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["no handler", "deaf"])
+@pytest.mark.parametrize(("works_s", "grace_s"), [(0.5, 10), (60, 0.5)], ids=["in time", "too slow"])
+def test_a_handler_that_knows_nothing_of_sigterm_may_finish_within_its_grace(
+    environments: Environments, log: MemoryLog, about: str, works_s: float, grace_s: float
+) -> None:
     environment = environments(
-        f"import signal, time\ndef handler(event, context):\n  {ignore}\n  print('ready', flush=True)\n  time.sleep(60)"
+        f"import signal, time\ndef handler(event, context):\n  {about}\n  print('ready', flush=True)\n"
+        "  time.sleep(event)\n  return 'done'"
     )
     outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment)))
+    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment, works_s)))
     thread.start()
     wait_for_line(log, "ready")
-    began = time.monotonic()
-    environment.interrupt(grace_s=0.5)
-    thread.join(10)
-    assert time.monotonic() - began < 5
-    assert errored(outcomes[0]).family == "interrupted"
+    environment.interrupt(grace_s)
+    thread.join(15)
+    if works_s < grace_s:
+        assert returned(outcomes[0]) == "done"
+    else:
+        assert errored(outcomes[0]).family == "interrupted"
+
+
+def test_a_setuid_program_makes_nobody_root(environments: Environments) -> None:
+    environment = environments(
+        "import os\n"
+        "def handler(event, context):\n"
+        "  status = open('/proc/self/status').read().split()\n"
+        "  return status[status.index('NoNewPrivs:') + 1]"
+    )
+    assert returned(invoke(environment)) == "1"
+
+
+def test_a_runtime_that_asks_for_the_next_event_unanswered_has_failed(environments: Environments) -> None:
+    environment = environments(
+        "import os, urllib.request\n"
+        "def handler(event, context):\n"
+        "  api = os.environ['AWS_LAMBDA_RUNTIME_API']\n"
+        "  urllib.request.urlopen(f'http://{api}/2018-06-01/runtime/invocation/next')"
+    )
+    assert "asked for the next event unanswered" in errored(invoke(environment)).message
 
 
 def test_an_error_after_sigterm_is_an_interruption_and_no_failure(environments: Environments, log: MemoryLog) -> None:

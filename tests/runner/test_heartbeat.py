@@ -61,8 +61,13 @@ def test_the_handlers_start_is_noted_at_once(started: list[Heartbeat]) -> None:
     pulse = Pulse()
     heartbeat, _ = start(started, pulse, lease_s=3600)
     heartbeat.note_handler_start()
-    assert pulse.beaten.acquire(timeout=5)
     assert abs(pulse.beats[0]["handler_ms"] / 1000 - time.time()) < 60
+
+
+def test_a_start_that_can_not_be_noted_is_no_start(started: list[Heartbeat]) -> None:
+    heartbeat, _ = start(started, Pulse(ServiceUnavailable("down")), lease_s=3600)
+    with pytest.raises(ServiceUnavailable):
+        heartbeat.note_handler_start()
 
 
 def test_a_claim_that_is_taken_away_is_lost_at_once(started: list[Heartbeat]) -> None:

@@ -10,6 +10,7 @@ from immortal_cli.demo import prices, stage
 from immortal_cli.demo.primes import prime_at
 from immortal_cli.demo.watch import Watch
 from immortal_cli.errors import Failed
+from immortal_cli.local import need_linux
 from immortal_cli.output import write_table
 from immortal_lambda.payloads import fetch
 from immortal_lambda.runs import Run
@@ -34,6 +35,7 @@ def demo(engine: str, image: str | None, position: int) -> None:
     Starts a local AWS, deploys to it, creates a function that searches a prime with a limit of 3 seconds, invokes it
     asynchronously and shows what happens. Exits 0 only if the result is right.
     """
+    need_linux()
     click.echo("Starting a local AWS and deploying to it ...")
     with stage.local_aws(engine):
         account = stage.open_stage()

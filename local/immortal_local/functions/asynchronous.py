@@ -11,10 +11,10 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from immortal_local.functions.deliveries import Deliveries, Ending
+from immortal_local.functions.deliveries import Conclusion, Deliveries
+from immortal_local.functions.invoking import Answer, Invoker
 from immortal_local.functions.references import Reference, read_reference
 from immortal_local.functions.retries import GiveUp, Policy, Retry, after_error, after_refusal, read_policy
-from immortal_local.functions.running import Answer, Runner
 from immortal_local.functions.store import Store, Target
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError
@@ -70,9 +70,9 @@ class AsynchronousEvents:
     Nothing taken is lost while the local AWS runs: what a fault of ours interrupts is tried again.
     """
 
-    def __init__(self, store: Store, runner: Runner, ground: Ground) -> None:
+    def __init__(self, store: Store, invoker: Invoker, ground: Ground) -> None:
         self._store = store
-        self._runner = runner
+        self._invoker = invoker
         self._ground = ground
         self._deliveries = Deliveries(ground, self.invoke)
         self._changed = threading.Condition()
@@ -162,7 +162,7 @@ class AsynchronousEvents:
             self._give_up(event, target, GiveUp("ZeroReservedConcurrency"), None)
             return
         try:
-            answer = self._runner.run(
+            answer = self._invoker.invoke(
                 target, event.payload, request_id=event.request_id, trace_header=event.trace_header
             )
         except ApiError as error:
@@ -213,30 +213,33 @@ class AsynchronousEvents:
     def _give_up(
         self, event: Event, target: Target, decision: GiveUp, answer: Answer | None, error: ApiError | None = None
     ) -> None:
-        ending = _end(event, target, decision.condition, answer, error)
+        conclusion = _end(event, target, decision.condition, answer, error)
         if target.dead_letter_arn:
-            self._deliver(target.dead_letter_arn, ending, dead_letter=True)
+            self._deliver(target.dead_letter_arn, conclusion, dead_letter=True)
         if destination := self._destination(target, "OnFailure"):
-            self._deliver(destination, ending)
+            self._deliver(destination, conclusion)
 
-    def _deliver(self, arn: str, ending: Ending, *, dead_letter: bool = False) -> None:
+    def _deliver(self, arn: str, conclusion: Conclusion, *, dead_letter: bool = False) -> None:
         """Send a dead letter or a record. One that can't be sent is dropped, as on AWS, but not in silence."""
         send = self._deliveries.send_dead_letter if dead_letter else self._deliveries.send_record
         try:
-            send(arn, ending)
+            send(arn, conclusion)
         except Exception as error:  # noqa: BLE001  # whatever the target refuses with must not undo the other delivery
             kind = "dead letter" if dead_letter else "record"
-            print(f"local AWS: the {kind} of {ending.request_id} is lost, {arn} refused it: {error}", file=sys.stderr)  # noqa: T201  # stderr is talk
+            lost = f"the {kind} of {conclusion.request_id} is lost, {arn} refused it: {error}"
+            print(f"local AWS: {lost}", file=sys.stderr)  # noqa: T201  # stderr is talk
 
 
-def _end(event: Event, target: Target, condition: str, answer: Answer | None, error: ApiError | None = None) -> Ending:
+def _end(
+    event: Event, target: Target, condition: str, answer: Answer | None, error: ApiError | None = None
+) -> Conclusion:
     code, message = 200, ""
     if answer is None:
         code = (error.status or _THROTTLED) if error else _THROTTLED
         message = error.message if error else _GIVEN_UP_UNTRIED
     elif isinstance(answer.outcome, Errored):
         message = answer.outcome.message or answer.outcome.error_type  # an attribute can't be empty
-    return Ending(
+    return Conclusion(
         target, event.request_id, event.payload, event.trace_header, condition, event.attempts, answer, code, message
     )
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from immortal_local.functions.asynchronous import AsynchronousEvents, new_trace_header
 from immortal_local.functions.control import refer
+from immortal_local.functions.invoking import Invoker
 from immortal_local.functions.payloads import check_payload, read_client_context
 from immortal_local.functions.references import Reference
-from immortal_local.functions.running import Runner
 from immortal_local.functions.store import Store
 from immortal_local.wire import Call, Operation
 
@@ -18,9 +18,9 @@ __all__ = ["Invoke"]
 class Invoke:
     """The operation Invoke."""
 
-    def __init__(self, store: Store, runner: Runner, events: AsynchronousEvents) -> None:
+    def __init__(self, store: Store, invoker: Invoker, events: AsynchronousEvents) -> None:
         self._store = store
-        self._runner = runner
+        self._invoker = invoker
         self._events = events
 
     def operations(self) -> dict[str, Operation]:
@@ -38,7 +38,7 @@ class Invoke:
         trace_header = call.headers.get("x-amzn-trace-id")
         if kind == "Event":
             return self._take(call, reference, payload, trace_header)
-        answer = self._runner.run(
+        answer = self._invoker.invoke(
             target,
             payload,
             request_id=call.request_id,

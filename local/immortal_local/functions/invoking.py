@@ -1,4 +1,4 @@
-"""Running: one invocation, from a target and an event to its outcome and the tail of its log."""
+"""Invoking: one invocation, from a target and an event to its outcome and the tail of its log."""
 
 import json
 import time
@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 from immortal_local.functions.pool import Pool
 from immortal_local.functions.store import Target
-from immortal_runner.outcomes import Errored, Outcome, Returned
+from immortal_runner.archive import ArchiveRefused
+from immortal_runner.attempt import LAMBDA_RESULT_BYTES
+from immortal_runner.outcomes import Errored, Family, Outcome, Returned
 from immortal_runner.runtime_api import Invocation
 
-__all__ = ["MAX_RESULT_BYTES", "Answer", "Runner"]
-
-MAX_RESULT_BYTES = 6_291_556
-"""Source: recorded answer to an oversize response."""
+__all__ = ["Answer", "Invoker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +38,13 @@ class Answer:
         return isinstance(self.outcome, Errored)
 
 
-class Runner:
+class Invoker:
     """Runs invocations in the pool's environments, each under its function's time limit."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    def run(
+    def invoke(
         self,
         target: Target,
         event: bytes,
@@ -59,6 +58,14 @@ class Runner:
         Raises:
             ApiError: Throttled, or the version can't be run here; nothing ran.
         """
+        try:
+            return self._invoke(target, event, request_id, trace_header, client_context)
+        except ArchiveRefused as error:
+            return Answer(_not_unzipped(error), target.version.number, b"")
+
+    def _invoke(
+        self, target: Target, event: bytes, request_id: str, trace_header: str | None, client_context: str | None
+    ) -> Answer:
         timeout_s = target.version.configuration["Timeout"]
         with self._pool.lease(target) as warm:
             invocation = Invocation(
@@ -75,9 +82,20 @@ class Runner:
 
 def _limit(outcome: Outcome) -> Outcome:
     """Turn a result that is too big into the error that Lambda makes of it."""
-    if isinstance(outcome, Errored) or len(outcome.result) <= MAX_RESULT_BYTES:
+    if isinstance(outcome, Errored) or len(outcome.result) <= LAMBDA_RESULT_BYTES:
         return outcome
-    message = f"Response payload size exceeded maximum allowed payload size ({MAX_RESULT_BYTES} bytes)."
-    error_type = "Function.ResponseSizeTooLarge"
+    message = f"Response payload size exceeded maximum allowed payload size ({LAMBDA_RESULT_BYTES} bytes)."
+    return _error("handler", "Function.ResponseSizeTooLarge", message)
+
+
+def _not_unzipped(error: ArchiveRefused) -> Errored:
+    """Fail as the code's start would: what the zip does is the function's fault, and is retried no longer than that.
+
+    What AWS answers here is not known.
+    """
+    return _error("init", "Runtime.InvalidZipFile", f"Lambda could not unzip the deployment package: {error}")
+
+
+def _error(family: Family, error_type: str, message: str) -> Errored:
     body = json.dumps({"errorMessage": message, "errorType": error_type}).encode()
-    return Errored("handler", error_type, message, body)
+    return Errored(family, error_type, message, body)

@@ -1,19 +1,16 @@
 """Lambda as a part of the local AWS: wires its operations, its pool and its queues together."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from immortal_local.functions.aliases import Aliases
 from immortal_local.functions.asynchronous import AsynchronousEvents
 from immortal_local.functions.control import Control
 from immortal_local.functions.invoke import Invoke
+from immortal_local.functions.invoking import Invoker
 from immortal_local.functions.layers import Layers
 from immortal_local.functions.mappings import Mappings
 from immortal_local.functions.polling import Pollers
 from immortal_local.functions.pool import Pool
-from immortal_local.functions.running import Runner
 from immortal_local.functions.settings import Settings
 from immortal_local.functions.store import Store
 from immortal_local.functions.tags import Tags
@@ -29,15 +26,13 @@ class Functions:
 
     def __init__(self, ground: Ground, links: Links) -> None:
         self._ground = ground
-        self._folder = Path(tempfile.mkdtemp(prefix="immortal-functions-"))
-        self._folder.chmod(0o711)  # functions run as another user and must reach their own code below
-        archives = self._folder / "archives"
+        archives = ground.scratch / "archives"
         archives.mkdir(mode=0o700)
         store = Store(ground.account)
-        self._pool = Pool(ground, self._folder)
-        runner = Runner(self._pool)
-        self._events = AsynchronousEvents(store, runner, ground)
-        self._pollers = Pollers(store, runner, ground)
+        self._pool = Pool(ground, ground.scratch)
+        invoker = Invoker(self._pool)
+        self._events = AsynchronousEvents(store, invoker, ground)
+        self._pollers = Pollers(store, invoker, ground)
         mappings = Mappings(store, ground, self._pollers)
         self._operations: dict[str, Operation] = {
             **Control(store, ground, folder=archives, links=links, changed=self._pool.retire).operations(),
@@ -46,26 +41,12 @@ class Functions:
             **Settings(store, ground).operations(),
             **Tags(store, mappings.find_tags).operations(),
             **mappings.operations(),
-            **Invoke(store, runner, self._events).operations(),
+            **Invoke(store, invoker, self._events).operations(),
         }
 
     def services(self) -> Sequence[Service]:
         """Lambda, wholly: nothing of it falls through."""
         return [Service("lambda", self._operations, whole=True, constrained=True)]
-
-    def invoke_event(self, region: str, function: str, payload: bytes) -> str:
-        """Invoke a function asynchronously, as another service does.
-
-        Args:
-            function: Name or ARN.
-
-        Returns:
-            The request id.
-
-        Raises:
-            ApiError: The function is unknown.
-        """
-        return self._events.invoke(region, function, payload)
 
     def start(self) -> None:
         """Begin to try events and to stop what is idle."""
@@ -73,9 +54,8 @@ class Functions:
         self._ground.workers.start("idle-environments", self._pool.reap)
 
     def stop(self) -> None:
-        """Take nothing more, end every function's process, and remove their files."""
+        """Take nothing more, and end every function's process."""
         self._pollers.stop()
         self._events.close()
         self._pool.stop()
         self._events.stop()
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError
 from immortal_local import queues
 from immortal_local.functions.asynchronous import new_trace_header
 from immortal_local.functions.batches import Filter, failed_messages, write_event
+from immortal_local.functions.invoking import Invoker
 from immortal_local.functions.mappings import EventSourceMapping
 from immortal_local.functions.references import Reference
-from immortal_local.functions.running import Runner
 from immortal_local.functions.store import Store
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError
@@ -42,7 +42,7 @@ _BATCHES_AT_ONCE = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PollSettings:
     """A mapping's settings, as a poller reads them once."""
 
     region: str
@@ -56,7 +56,7 @@ class Plan:
     wanted: Filter
 
     @classmethod
-    def read(cls, mapping: EventSourceMapping) -> "Plan":
+    def read(cls, mapping: EventSourceMapping) -> "PollSettings":
         """Read a mapping; a FIFO queue's batches come one after the other."""
         settings = mapping.settings
         scaling: Mapping[str, Any] = settings.get("ScalingConfig") or {}
@@ -77,16 +77,16 @@ class Plan:
 class Pollers:
     """One supervised poller per enabled mapping."""
 
-    def __init__(self, store: Store, runner: Runner, ground: Ground) -> None:
+    def __init__(self, store: Store, invoker: Invoker, ground: Ground) -> None:
         self._store = store
-        self._runner = runner
+        self._invoker = invoker
         self._ground = ground
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
 
     def move(self, mapping: EventSourceMapping) -> None:
         """Begin to poll."""
-        poller = _Poller(Plan.read(mapping), self._store, self._runner, self._ground)
+        poller = _Poller(PollSettings.read(mapping), self._store, self._invoker, self._ground)
         with self._lock:
             self._workers[mapping.uuid] = self._ground.workers.start(f"mapping-{mapping.uuid}", poller.work)
 
@@ -106,21 +106,21 @@ class Pollers:
 
 
 class _Poller:
-    def __init__(self, plan: Plan, store: Store, runner: Runner, ground: Ground) -> None:
-        self._plan = plan
+    def __init__(self, settings: PollSettings, store: Store, invoker: Invoker, ground: Ground) -> None:
+        self._settings = settings
         self._store = store
-        self._runner = runner
+        self._invoker = invoker
         self._ground = ground
 
     @property
     def _sqs(self) -> "SQSClient":
-        client: SQSClient = self._ground.client("sqs", self._plan.region)
+        client: SQSClient = self._ground.client("sqs", self._settings.region)
         return client
 
     def work(self, stopping: threading.Event) -> None:
         """Poll until told to stop; a worker's work."""
-        free = threading.Semaphore(self._plan.batches_at_once)
-        with ThreadPoolExecutor(self._plan.batches_at_once, thread_name_prefix="batch") as threads:
+        free = threading.Semaphore(self._settings.batches_at_once)
+        with ThreadPoolExecutor(self._settings.batches_at_once, thread_name_prefix="batch") as threads:
             while not stopping.is_set():
                 if not free.acquire(timeout=_LOOK_S):
                     continue
@@ -132,26 +132,26 @@ class _Poller:
 
     def _gather(self, stopping: threading.Event) -> list[Message]:
         """Gather a batch: what is there at once, more until the window closes if the mapping has one."""
-        batch = self._receive(_LOOK_S, self._plan.batch_size, stopping)
-        closes_s = time.monotonic() + self._plan.window_s
-        while batch and len(batch) < self._plan.batch_size and not stopping.is_set():
+        batch = self._receive(_LOOK_S, self._settings.batch_size, stopping)
+        closes_s = time.monotonic() + self._settings.window_s
+        while batch and len(batch) < self._settings.batch_size and not stopping.is_set():
             left_s = closes_s - time.monotonic()
             if left_s <= 0:
                 break
-            batch += self._receive(min(_LOOK_S, left_s), self._plan.batch_size - len(batch), stopping)
+            batch += self._receive(min(_LOOK_S, left_s), self._settings.batch_size - len(batch), stopping)
         return batch
 
     def _receive(self, wait_s: float, at_most: int, stopping: threading.Event) -> list[Message]:
         """Receive what the function wants, and delete what its filter drops."""
-        if not queues.wait_for_message(self._plan.queue_arn, wait_s):
-            if queues.find_queue(self._plan.queue_arn) is None:
+        if not queues.wait_for_message(self._settings.queue_arn, wait_s):
+            if queues.find_queue(self._settings.queue_arn) is None:
                 stopping.wait(_MISSING_QUEUE_REST_S)
             return []
         if stopping.is_set():
             return []
         try:
             received: Sequence[Message] = self._sqs.receive_message(
-                QueueUrl=self._plan.queue_url,
+                QueueUrl=self._settings.queue_url,
                 MaxNumberOfMessages=min(at_most, _RECEIVE_AT_ONCE),
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
@@ -159,7 +159,7 @@ class _Poller:
         except self._sqs.exceptions.QueueDoesNotExist:
             return []
         wanted: list[Message] = [
-            message for message in received if self._plan.wanted.passes(message, queue_arn=self._plan.queue_arn)
+            message for message in received if self._settings.wanted.passes(message, queue_arn=self._settings.queue_arn)
         ]
         self._delete([message for message in received if message not in wanted])
         return wanted
@@ -174,10 +174,10 @@ class _Poller:
 
     def _handle(self, batch: Sequence[Message]) -> None:
         """Hand a batch to the function. What it doesn't handle comes back after its visibility timeout."""
-        event = write_event(batch, queue_arn=self._plan.queue_arn)
+        event = write_event(batch, queue_arn=self._settings.queue_arn)
         try:
-            target = self._store.target(self._plan.region, self._plan.reference)
-            answer = self._runner.run(
+            target = self._store.target(self._settings.region, self._settings.reference)
+            answer = self._invoker.invoke(
                 target, event, request_id=str(uuid.uuid4()), trace_header=new_trace_header(time.time())
             )
         except ApiError:
@@ -185,7 +185,7 @@ class _Poller:
         if answer.failed:
             return
         failed: frozenset[str] = frozenset()
-        if self._plan.reports_failures:
+        if self._settings.reports_failures:
             failed = failed_messages(answer.payload, [message["MessageId"] for message in batch])
         self._delete([message for message in batch if message["MessageId"] not in failed])
 
@@ -196,4 +196,4 @@ class _Poller:
                 for number, message in enumerate(messages[start : start + _RECEIVE_AT_ONCE])
             ]
             with contextlib.suppress(ClientError):  # the queue may be gone; then there is nothing to delete
-                self._sqs.delete_message_batch(QueueUrl=self._plan.queue_url, Entries=entries)
+                self._sqs.delete_message_batch(QueueUrl=self._settings.queue_url, Entries=entries)

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from immortal_local.functions.configurations import describe_settled
+from immortal_local.functions.shelf import Key, Shelf
 from immortal_local.functions.store import Target
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError
-from immortal_runner.archive import ArchiveRefused
 from immortal_runner.aws import open_log_stream, session_name
 from immortal_runner.credentials import StaticCredentials
 from immortal_runner.environment import ExecutionEnvironment
 from immortal_runner.function import Function, FunctionRefused, read_function
-from immortal_runner.layout import Layout, lay_out, make_scratch
+from immortal_runner.layout import Layout, make_scratch
 from immortal_runner.logs import new_stream_name
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ ACCOUNT_CONCURRENCY = 1000
 
 _IDLE_S = 120.0
 _LOOK_S = 5.0
-
-Key = tuple[str, str, str]
-"""Region, function name and revision: an environment never serves a version other than its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +50,22 @@ class Warm:
     scratch: Path
     idle_since: float = field(default=0.0, compare=False)
 
-    def stop(self) -> None:
-        """Leave no process and no file of it behind, and lose no line of its log."""
-        self.environment.stop()
-        shutil.rmtree(self.scratch, ignore_errors=True)
-
 
 class Pool:
     """Warm execution environments, and how many may run at once.
 
     Args:
-        folder: Where code is laid out; readable to the functions' own users.
+        folder: Where code is laid out and environments keep their files; functions' own users may pass through it.
     """
 
     def __init__(self, ground: Ground, folder: Path) -> None:
         self._ground = ground
         self._folder = folder
+        self._shelf = Shelf(folder / "code")
         self._lock = threading.Lock()
         self._idle: list[Warm] = []
         self._busy: list[Warm] = []
         self._running: Counter[tuple[str, str]] = Counter()
-        self._layouts: dict[Key, Layout] = {}
-        self._laying: dict[Key, threading.Lock] = {}
         self._retired: set[Key] = set()
         self._stopped = False
 
@@ -84,6 +75,7 @@ class Pool:
 
         Raises:
             ApiError: Throttled, or the version can't be run here.
+            ArchiveRefused: One of the version's zips can't be extracted safely.
         """
         with self._admitted(target):
             warm = self._take(target) or self._make(target)
@@ -105,6 +97,8 @@ class Pool:
         finally:
             with self._lock:
                 self._running[owner] -= 1
+                if not self._running[owner]:
+                    del self._running[owner]
 
     def _take(self, target: Target) -> Warm | None:
         key = _key(target)
@@ -124,23 +118,19 @@ class Pool:
             if not gone:
                 self._idle.append(replace(warm, idle_since=time.monotonic()))
         if gone:
-            warm.stop()
+            self._drop(warm)
 
     def _make(self, target: Target) -> Warm:
-        function = _read(target)
-        layout = self._lay_out(target)
+        function, key = _read(target), _key(target)
         scratch = self._folder / "scratch" / uuid.uuid4().hex
-        make_scratch(scratch)
-        stream = new_stream_name(function.version, datetime.now(UTC))
-        log = open_log_stream(self._ground.client("logs", target.region), group=function.log_group, stream=stream)
-        environment = ExecutionEnvironment(
-            function,
-            replace(layout, tmp=scratch),
-            credentials=_assume(self._ground.client("sts", target.region), function),
-            log=log,
-            variables={"AWS_ENDPOINT_URL": self._ground.endpoint},
-        )
-        warm = Warm(_key(target), environment, scratch)
+        layout = self._shelf.take(key, target.version, user=scratch.name)
+        try:
+            make_scratch(scratch)
+            environment = self._make_environment(target, function, replace(layout, tmp=scratch))
+        except BaseException:
+            self._forget(key, scratch)
+            raise
+        warm = Warm(key, environment, scratch)
         with self._lock:
             stopped = self._stopped
             self._busy.append(warm)
@@ -149,37 +139,38 @@ class Pool:
             raise ApiError("ServiceException", "The local AWS is stopping.", 500)
         return warm
 
-    def _lay_out(self, target: Target) -> Layout:
-        """Lay a version's code out once, however many ask for it at the same time."""
-        key = _key(target)
-        with self._lock:
-            laying = self._laying.setdefault(key, threading.Lock())
-        with laying:
-            if key not in self._layouts:
-                self._layouts[key] = self._extract(target)
-            return self._layouts[key]
+    def _make_environment(self, target: Target, function: Function, layout: Layout) -> ExecutionEnvironment:
+        credentials = _assume(self._ground.client("sts", target.region), function)
+        stream = new_stream_name(function.version, datetime.now(UTC))
+        return ExecutionEnvironment(
+            function,
+            layout,
+            credentials=credentials,
+            log=open_log_stream(self._ground.client("logs", target.region), group=function.log_group, stream=stream),
+            variables={"AWS_ENDPOINT_URL": self._ground.endpoint},
+            scratch=self._folder,
+        )
 
-    def _extract(self, target: Target) -> Layout:
-        version = target.version
-        if version.code is None:
-            raise _refused(f"{target.name} is a container image, which the local AWS doesn't run")
-        try:
-            root = self._folder / "code" / uuid.uuid4().hex
-            return lay_out(version.code.file, [layer.file for layer in version.layers], root)
-        except ArchiveRefused as error:
-            raise ApiError(
-                "InvalidZipFileException", f"Lambda could not unzip the deployment package: {error}", 502
-            ) from error
+    def _drop(self, warm: Warm) -> None:
+        """Leave no process and no file of an environment behind, and lose no line of its log. Twice is harmless."""
+        warm.environment.stop()
+        self._forget(warm.key, warm.scratch)
+
+    def _forget(self, key: Key, scratch: Path) -> None:
+        shutil.rmtree(scratch, ignore_errors=True)
+        self._shelf.put_back(key, user=scratch.name)
+        with self._lock:
+            self._retired &= self._shelf.keys()
 
     def retire(self, region: str, name: str, kept: frozenset[str]) -> None:
         """Stop a function's environments of every revision that isn't kept; busy ones as soon as they are free."""
         with self._lock:
-            known = {warm.key for warm in (*self._idle, *self._busy)} | set(self._layouts)
-            self._retired |= {key for key in known if key[:2] == (region, name) and key[2] not in kept}
+            used = self._shelf.keys()
+            self._retired |= {key for key in used if key[:2] == (region, name) and key[2] not in kept}
             gone = [warm for warm in self._idle if warm.key in self._retired]
             self._idle = [warm for warm in self._idle if warm.key not in self._retired]
         for warm in gone:
-            threading.Thread(target=warm.stop, name="retire", daemon=True).start()
+            threading.Thread(target=self._drop, args=(warm,), name="retire", daemon=True).start()
 
     def reap(self, stopping: threading.Event) -> None:
         """Stop what has been idle for long, until told to stop; a worker's work."""
@@ -189,7 +180,7 @@ class Pool:
                 gone = [warm for warm in self._idle if warm.idle_since < oldest]
                 self._idle = [warm for warm in self._idle if warm.idle_since >= oldest]
             for warm in gone:
-                warm.stop()
+                self._drop(warm)
 
     def stop(self) -> None:
         """Stop every environment, all at once; running invocations end as interrupted."""
@@ -197,16 +188,15 @@ class Pool:
             self._stopped = True
             gone = [*self._idle, *self._busy]
             self._idle = []
-        threads = [threading.Thread(target=_end, args=(warm,), name="stop") for warm in gone]
+        threads = [threading.Thread(target=self._end, args=(warm,), name="stop") for warm in gone]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-
-def _end(warm: Warm) -> None:
-    warm.environment.interrupt(0.0)
-    warm.stop()
+    def _end(self, warm: Warm) -> None:
+        warm.environment.interrupt(0.0)
+        self._drop(warm)
 
 
 def _key(target: Target) -> Key:

@@ -1,5 +1,8 @@
 """How a wish is carried out: resources made, changed and removed in order, and all of it undone when one fails."""
 
+import sys
+import threading
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -13,7 +16,10 @@ from immortal_local.stacks.records import Held, Stack, Wish
 from immortal_local.stacks.resources import Kind, Made, Maker, NotCarriedOut, ResourceFailed
 from immortal_local.stacks.templates import Resource, Scope, TemplateInvalid, Unresolved, resolve
 
-__all__ = ["Carrier"]
+__all__ = ["Carrier", "carry_out"]
+
+ANSWER_WITHIN_S = 20.0
+"""A short operation is over when its call is answered: the SDKs' waiters look only every 30 seconds."""
 
 FAILURES = (
     BotoCoreError,
@@ -302,3 +308,21 @@ def _say(error: BaseException) -> str:
             return str(error)
         case _:
             return f"{type(error).__name__}: {error}"
+
+
+def carry_out(stack: Stack, work: Callable[[], None]) -> None:
+    """Carry work out on a thread of its own, and wait a while for its end."""
+    stack.rested.clear()
+
+    def carry_out() -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # a fault of ours must show in the stack, never leave it hanging
+            traceback.print_exc(file=sys.stderr)
+            failed = stack.status.replace("_IN_PROGRESS", "_FAILED")
+            stack.note(failed, reason=f"fault in the local AWS: {type(error).__name__}: {error}")
+        finally:
+            stack.rested.set()
+
+    threading.Thread(target=carry_out, name=f"stack-{stack.name}", daemon=True).start()
+    stack.rested.wait(ANSWER_WITHIN_S)

@@ -21,7 +21,6 @@ __all__ = [
     "resolve_parameters",
 ]
 
-MAX_PARAMETER_NAMES = 200
 SECTIONS = frozenset(
     {
         "AWSTemplateFormatVersion",

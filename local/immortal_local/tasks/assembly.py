@@ -36,7 +36,11 @@ def _build_engine(
     match engine:
         case "process":
             return ProcessEngine(
-                endpoint=ground.task_endpoint, credentials=credentials, open_log=open_log, command=command
+                endpoint=ground.task_endpoint,
+                credentials=credentials,
+                open_log=open_log,
+                scratch=ground.scratch,
+                command=command,
             )
         case "docker":
             return DockerEngine(endpoint=ground.task_endpoint, credentials=credentials, open_log=open_log)

@@ -9,12 +9,11 @@ from typing import Any
 
 from immortal_local.wire import ApiError
 
-__all__ = ["FARGATE_PROVIDERS", "check_run_task", "check_task_size", "choose_provider", "task_size"]
+__all__ = ["check_run_task", "check_task_size", "choose_provider", "task_size"]
 
 MAX_COUNT = 10
 MAX_OVERRIDE_CHARACTERS = 8192
 MAX_STRATEGY_ITEMS = 20
-FARGATE_PROVIDERS = ("FARGATE", "FARGATE_SPOT")
 
 _GIB = 1024
 FARGATE_SIZES: Mapping[int, Sequence[int]] = {

@@ -32,6 +32,7 @@ class ProcessEngine:
         endpoint: Where the local AWS is reached.
         credentials: Serves the tasks' roles and metadata.
         open_log: Opens the sink for a container's output.
+        scratch: Where tasks keep their files.
         command: What runs in place of the container's image.
     """
 
@@ -41,11 +42,13 @@ class ProcessEngine:
         endpoint: str,
         credentials: CredentialsServer,
         open_log: OpenLog,
+        scratch: Path,
         command: Sequence[str] = RUNNER,
     ) -> None:
         self._endpoint = endpoint
         self._credentials = credentials
         self._open_log = open_log
+        self._scratch = scratch
         self._command = tuple(command)
 
     def open(self) -> None:
@@ -70,7 +73,7 @@ class ProcessEngine:
             )
         container = order.containers[0]
         sink = self._open_log(container.log) if container.log else None
-        work_directory = Path(tempfile.mkdtemp(prefix="immortal-task-"))
+        work_directory = Path(tempfile.mkdtemp(prefix="task-", dir=self._scratch))
         environment = self._environment(order, container, work_directory)
         return RunnerProcess(self._command, environment, work_directory, sink)
 
@@ -80,6 +83,7 @@ class ProcessEngine:
         platform = {
             "PATH": os.defpath,
             "HOME": str(work_directory),
+            "TMPDIR": str(work_directory),
             "HOSTNAME": f"ip-10-0-0-1.{order.region}.compute.internal",
             "LANG": "C.UTF-8",
             "AWS_REGION": order.region,

@@ -153,11 +153,8 @@ class Tasks:
 
     def _answered(self, token: tuple[str, str]) -> _Answered | None:
         """Recall what a token stood for, as long as ECS would: a day, or an hour from its tasks' end."""
-        known = self._tokens.get(token)
-        if known is None or known.expires_at < time.time():
-            return None
         self._forget_old()
-        return known if any(arn in self._live for arn in known.arns) else None
+        return self._tokens.get(token)
 
     # The life of one task
 
@@ -361,6 +358,12 @@ class Tasks:
         for arn, live in list(self._live.items()):
             if live.task.stopped_at and live.task.stopped_at < oldest:
                 del self._live[arn]
+        now = time.time()
+        self._tokens = {
+            token: known
+            for token, known in self._tokens.items()
+            if known.expires_at > now and any(arn in self._live for arn in known.arns)
+        }
 
 
 def _repeat(known: _Answered, asked: str) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Any
 from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
 from botocore.utils import parse_timestamp
 
-from immortal_local import query
+from immortal_local.wire import query
 from immortal_local.wire.routes import match_route
+from immortal_local.wire.text import read_text
 from immortal_local.wire.values import ApiError, HttpRequest
 
 __all__ = ["read_parameters"]
@@ -70,33 +71,16 @@ def _read_located(name: str, shape: Shape, labels: Mapping[str, str], request: H
     wire_name = shape.serialization.get("name", name)
     match shape.serialization.get("location"):
         case "uri":
-            return _read_text(shape, labels.get(wire_name))
+            text = labels.get(wire_name)
         case "header":
-            return _read_text(shape, request.headers.get(wire_name.lower()))
+            text = request.headers.get(wire_name.lower())
         case "querystring" if isinstance(shape, ListShape):
             return list(request.query.get(wire_name, ())) or None
         case "querystring":
-            return _read_text(shape, next(iter(request.query.get(wire_name, ())), None))
-    return None
-
-
-def _read_text(shape: Shape, text: str | None) -> Any:
-    """Read a value that travelled as text, in a path, a query or a header."""
-    if text is None:
-        return None
-    try:
-        match shape.type_name:
-            case "integer" | "long":
-                return int(text)
-            case "float" | "double":
-                return float(text)
-            case "boolean":
-                return {"true": True, "false": False}[text.lower()]
-            case "timestamp":
-                return parse_timestamp(text)
-    except (ValueError, KeyError):
-        return text
-    return text
+            text = next(iter(request.query.get(wire_name, ())), None)
+        case _:
+            return None
+    return None if text is None else read_text(shape, text)
 
 
 def _load_json(body: bytes) -> Any:

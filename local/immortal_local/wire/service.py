@@ -6,7 +6,7 @@ from functools import cached_property
 
 from botocore.model import ServiceModel
 
-from immortal_local import query
+from immortal_local.wire import query
 from immortal_local.wire.checking import check_parameters
 from immortal_local.wire.reading import read_parameters
 from immortal_local.wire.routes import find_model, match_route

@@ -7,7 +7,7 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
 
-from immortal_local import query
+from immortal_local.wire import query
 from immortal_local.wire.values import ApiError, HttpAnswer
 
 __all__ = ["write_answer", "write_error"]

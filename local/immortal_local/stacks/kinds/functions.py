@@ -27,7 +27,6 @@ CONFIGURATION = (
     "TracingConfig",
     "VpcConfig",
 )
-CODE_KEYS = {"S3Bucket", "S3Key", "S3ObjectVersion", "ZipFile"}
 
 
 def _write_code(code: Mapping[str, Any], runtime: str) -> dict[str, Any]:

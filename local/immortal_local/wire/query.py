@@ -1,6 +1,5 @@
 """The query protocol: requests as forms, answers as XML. CloudFormation speaks it."""
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -8,11 +7,11 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from botocore.model import ListShape, MapShape, OperationModel, ServiceModel, Shape, StructureShape
-from botocore.utils import parse_timestamp
+
+from immortal_local.characters import NOT_XML
+from immortal_local.wire.text import read_text
 
 __all__ = ["read_operation_name", "read_parameters", "write_answer", "write_error"]
-
-_NOT_XML = re.compile("[^\u0009\u000a\u000d\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def read_operation_name(body: bytes) -> str | None:
@@ -40,7 +39,7 @@ def _read_value(shape: Shape, pairs: Mapping[str, str], at: str) -> Any:
         return {name: _read_value(member, pairs, key) for name, (member, key) in members.items() if _has(pairs, key)}
     if isinstance(shape, ListShape):
         return _read_list(shape, pairs, at)
-    return _read_text(shape, pairs[at])
+    return read_text(shape, pairs[at])
 
 
 def _read_list(shape: ListShape, pairs: Mapping[str, str], at: str) -> list[Any]:
@@ -57,22 +56,6 @@ def _below(at: str, name: str) -> str:
 
 def _has(pairs: Mapping[str, str], at: str) -> bool:
     return at in pairs or any(key.startswith(f"{at}.") for key in pairs)
-
-
-def _read_text(shape: Shape, text: str) -> Any:
-    try:
-        match shape.type_name:
-            case "integer" | "long":
-                return int(text)
-            case "float" | "double":
-                return float(text)
-            case "boolean":
-                return {"true": True, "false": False}[text.lower()]
-            case "timestamp":
-                return parse_timestamp(text)
-    except (ValueError, KeyError):
-        return text
-    return text
 
 
 def write_answer(operation: OperationModel, members: Mapping[str, Any], request_id: str) -> bytes:
@@ -109,7 +92,7 @@ def _write_value(shape: Shape, name: str, value: Any) -> str:
             for key, each in value.items()
         )
         return f"<{name}>{entries}</{name}>"
-    return f"<{name}>{escape(_NOT_XML.sub('?', _write_text(value)))}</{name}>"
+    return f"<{name}>{escape(NOT_XML.sub('?', _write_text(value)))}</{name}>"
 
 
 def _write_text(value: Any) -> str:
@@ -126,6 +109,6 @@ def write_error(model: ServiceModel, *, code: str, message: str, status: int, re
     namespace = model.metadata.get("xmlNamespace", "")
     return (
         f'<ErrorResponse xmlns="{namespace}"><Error><Type>{fault}</Type><Code>{escape(code)}</Code>'
-        f"<Message>{escape(_NOT_XML.sub('?', message))}</Message></Error><RequestId>{request_id}</RequestId>"
+        f"<Message>{escape(NOT_XML.sub('?', message))}</Message></Error><RequestId>{request_id}</RequestId>"
         f"</ErrorResponse>"
     ).encode()
