@@ -45,6 +45,14 @@ class Postpone:
     reason: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Let another task take the run: the one that held it is gone, and had not begun."""
+
+    due_at_ms: int
+    reason: str
+
+
 def draft_run(letter: DeadLetter, finding: Finding, *, event: Payload, now_ms: int) -> Run:
     """Make the run of a letter: pending when its function was found, parked with the reason otherwise."""
     run = Run(

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Protocol, assert_never
 
-from immortal_dispatcher.decide import START_GRACE_MS, Launch, Park, Postpone, after_due
+from immortal_dispatcher.decide import START_GRACE_MS, GiveBack, Launch, Park, Postpone, after_due
 from immortal_dispatcher.dispatch import Account, Clock, carry_out_launch
 from immortal_dispatcher.launch import Refused
 from immortal_dispatcher.speak import Say, describe_error
-from immortal_dispatcher.stops import Stop, after_stop, explain_lost, read_stop
+from immortal_dispatcher.stops import Stop, after_loss, after_stop, read_stop
 from immortal_lambda.ledger import Ledger, RunUnknown
 from immortal_lambda.runs import Run
 
@@ -101,7 +101,7 @@ def _launch_again(run: Run, account: Cluster, now_ms: int, say: Say) -> bool:
     return not (isinstance(answer, Refused) and answer.cause in _NO_ROOM)
 
 
-def _after_lost_lease(run: Run, account: Cluster, now_ms: int) -> Park | Postpone:
+def _after_lost_lease(run: Run, account: Cluster, now_ms: int) -> Park | Postpone | GiveBack:
     if not run.task_arn:
         return Park(
             "its lease ran out and the record names no task that could be asked. Next step: see what it did "
@@ -110,10 +110,10 @@ def _after_lost_lease(run: Run, account: Cluster, now_ms: int) -> Park | Postpon
     stop = account.find_stop(run.task_arn)
     if stop is None:
         return Postpone(now_ms + LOOK_AGAIN_MS)  # its task still runs: left to it
-    return Park(explain_lost(stop, run.run_id))
+    return after_loss(run, stop, now_ms=now_ms)
 
 
-def _carry_out(run: Run, decision: Park | Postpone | None, ledger: Ledger, now_ms: int, say: Say) -> None:
+def _carry_out(run: Run, decision: Park | Postpone | GiveBack | None, ledger: Ledger, now_ms: int, say: Say) -> None:
     match decision:
         case None:
             return
@@ -124,5 +124,8 @@ def _carry_out(run: Run, decision: Park | Postpone | None, ledger: Ledger, now_m
             stays = run.reason if reason is None else reason
             ledger.postpone(run, reason=stays, due_at_ms=due_at_ms, now_ms=now_ms)
             say("postponed", run_id=run.run_id, status=run.status, reason=stays, due_at_ms=due_at_ms)
+        case GiveBack(due_at_ms, reason):
+            done = ledger.give_back(run, reason=reason, due_at_ms=due_at_ms, now_ms=now_ms)
+            say("given back" if done else "moved on", run_id=run.run_id, reason=reason, due_at_ms=due_at_ms)
         case _:
             assert_never(decision)

@@ -1,7 +1,7 @@
 """Finding the function that a dead letter came from, and never guessing it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from immortal_lambda.arns import FunctionArn
@@ -19,10 +19,12 @@ class Candidate:
     Attributes:
         function: Without qualifier; a letter from a dead-letter queue doesn't say which version ran.
         role_arn: The function's execution role.
+        log_group: Where it logs.
     """
 
     function: FunctionArn
     role_arn: str
+    log_group: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,24 @@ class Directory(Protocol):
         """
         ...
 
+    def has_versions(self, function: FunctionArn, *, sent_ms: int) -> bool:
+        """Whether a function had published versions when a letter was sent.
+
+        Raises:
+            AccessRefused: They may not be listed.
+            ServiceUnavailable: Time mends it.
+        """
+        ...
+
+    def logged_version(self, log_group: str, request_id: str, *, sent_ms: int) -> str | None:
+        """Give the version that logged a request; None when its log doesn't show it.
+
+        Raises:
+            AccessRefused: The log may not be read.
+            ServiceUnavailable: Time mends it, a log that lags behind included.
+        """
+        ...
+
     def role_id(self, role_arn: str, *, fresh: bool) -> str | None:
         """Give a role's unique id; None when the role is gone. Not ``fresh``: as once seen.
 
@@ -73,10 +93,11 @@ class Directory(Protocol):
 
 
 def resolve(letter: DeadLetter, directory: Directory) -> Finding:
-    """Find the function that a letter came from.
+    """Find the function that a letter came from, and the version of it that failed.
 
-    A destination's record says it. A dead-letter queue's message doesn't: then the functions that name the queue are
-    the candidates, and the unique id of the role that sent the message must be the role of exactly one of them.
+    A destination's record says both. A dead-letter queue's message says neither: then the functions that name the queue
+    are the candidates, and the unique id of the role that sent the message must be the role of exactly one of them. Of
+    a function with published versions, its log must show which one ran.
 
     Raises:
         ServiceUnavailable: Time mends it.
@@ -85,8 +106,13 @@ def resolve(letter: DeadLetter, directory: Directory) -> Finding:
         return _read_destination(letter, letter.function)
     try:
         candidates = directory.candidates(letter.queue_arn, sent_ms=letter.failed_ms)
+        finding = _choose(candidates, letter, directory)
+        return _find_version(finding, candidates, letter, directory) if isinstance(finding, Found) else finding
     except AccessRefused as error:
-        return Unresolved(f"the functions that name {letter.queue_arn} could not be listed: {error}, {_REDRIVE}")
+        return Unresolved(f"the function could not be looked for: {error}, {_REDRIVE}")
+
+
+def _choose(candidates: Sequence[Candidate], letter: DeadLetter, directory: Directory) -> Finding:
     if letter.sender_role_id is None or not candidates:
         return choose(candidates, queue_arn=letter.queue_arn)
     try:
@@ -95,6 +121,20 @@ def resolve(letter: DeadLetter, directory: Directory) -> Finding:
         if len(candidates) == 1:
             return choose(candidates, queue_arn=letter.queue_arn)
         return Unresolved(f"{_several(candidates, letter.queue_arn)}, and their roles could not be read: {error}")
+
+
+def _find_version(found: Found, candidates: Sequence[Candidate], letter: DeadLetter, directory: Directory) -> Finding:
+    """Find the version that ran: code that was never released must not take the place of the code that failed."""
+    if not directory.has_versions(found.function, sent_ms=letter.failed_ms):
+        return found
+    (log_group,) = (each.log_group for each in candidates if each.function == found.function)
+    version = directory.logged_version(log_group, letter.request_id, sent_ms=letter.failed_ms)
+    if version is None:
+        return Unresolved(
+            f"{found.function.name} has published versions, and neither the message nor {log_group} says which one "
+            f"ran. Next step: give it an on-failure destination, whose records name the version; {_REDRIVE}"
+        )
+    return replace(found, version=version, found_by=f"{found.found_by}; by its log, version {version} ran")
 
 
 def choose(candidates: Sequence[Candidate], *, queue_arn: str) -> Finding:

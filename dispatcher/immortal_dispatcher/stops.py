@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from immortal_dispatcher.decide import Park, Postpone, explain_exhausted
+from immortal_dispatcher.decide import GiveBack, Park, Postpone, explain_exhausted
 from immortal_dispatcher.launch import CONTAINER, LAUNCHES_AT_MOST, RUN_ID, relaunch_wait_ms
 from immortal_lambda.runs import Run
 
@@ -49,15 +49,15 @@ def read_stop(task: Mapping[str, Any]) -> Stop | None:
     )
 
 
-def after_stop(run: Run, stop: Stop, *, now_ms: int) -> Park | Postpone | None:
+def after_stop(run: Run, stop: Stop, *, now_ms: int) -> Park | Postpone | GiveBack | None:
     """Decide what a task's end means for the run that it was started for; None when it means nothing.
 
-    A run that the task held is parked: its outcome was not recorded, so nobody knows how far the handler came. A run
-    that waits and that this task never held is launched again, later each time, and parked in the end.
+    A run that the task held, and whose handler it had begun, is parked: its outcome was not recorded, so nobody knows
+    how far the handler came. A run that was not begun is launched again, later each time, and parked in the end.
     """
     held = run.task_arn == stop.task_arn
     if run.status == "processing" and held:
-        return Park(explain_lost(stop, run.run_id))
+        return after_loss(run, stop, now_ms=now_ms)
     if run.status == "pending" and not held:
         unclaimed = f"{describe(stop)} before it claimed the run"
         if run.launches >= LAUNCHES_AT_MOST:
@@ -68,6 +68,16 @@ def after_stop(run: Run, stop: Stop, *, now_ms: int) -> Park | Postpone | None:
             "image, the subnets and the runner's log",
         )
     return None
+
+
+def after_loss(run: Run, stop: Stop, *, now_ms: int) -> Park | GiveBack:
+    """Decide what becomes of a run whose task is gone while it held the run."""
+    if run.handler_ms:
+        return Park(explain_lost(stop, run.run_id))
+    unbegun = f"{describe(stop)} before the handler was given its event"
+    if run.launches >= LAUNCHES_AT_MOST:
+        return Park(explain_exhausted(run, unbegun))
+    return GiveBack(now_ms + relaunch_wait_ms(run.launches), unbegun)
 
 
 def explain_lost(stop: Stop, run_id: str) -> str:

@@ -273,6 +273,22 @@ class Ledger:
         known = {name: value for name, value in to_item(anew).items() if name not in _KEPT}
         return self._if_unchanged(parked, known, remove=("reason", "ended_at", "expires_at"))
 
+    def give_back(self, run: Run, *, reason: str, due_at_ms: int, now_ms: int) -> bool:
+        """Take a run out of the hands of a task that is gone, for another to take, unless it has moved on.
+
+        Returns:
+            Whether this call gave it back.
+        """
+        waiting = {
+            "status": "pending",
+            "reason": reason,
+            "updated_at": now_ms,
+            "due_at": due_at_ms,
+            "lease_until": 0,
+            "owner": "",
+        }
+        return self._if_unchanged(run, waiting)
+
     def park(self, run: Run, *, reason: str, now_ms: int) -> bool:
         """Set a run aside from outside, unless it has moved on since it was read.
 

@@ -3,12 +3,15 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from immortal_dispatcher.aws import AwsAccount
 from immortal_dispatcher.launch import Refused, Started
 from immortal_dispatcher.settings import Settings
+from immortal_lambda.arns import FunctionArn
+from immortal_lambda.errors import ServiceUnavailable
 from immortal_lambda.ledger import Ledger
 from immortal_lambda.payloads import Inline
 from immortal_lambda.runs import Run
@@ -22,7 +25,15 @@ RUN = Run("r-1", "rerun", "pending", Inline(b"{}"), 0, 0, launches=1)
 @pytest.fixture
 def account(local: LocalAws, ledger: Ledger) -> Iterator[AwsAccount]:
     settings = Settings("runs", "payloads", "tasks", "idle", ("subnet-1",))
-    yield AwsAccount(settings, ledger, Bucket(), local.client("ecs"), local.client("lambda"), local.client("iam"))
+    yield AwsAccount(
+        settings,
+        ledger,
+        Bucket(),
+        local.client("ecs"),
+        local.client("lambda"),
+        local.client("iam"),
+        local.client("logs"),
+    )
     for function in local.client("lambda").list_functions()["Functions"]:
         local.client("lambda").delete_function(FunctionName=function["FunctionName"])
 
@@ -113,3 +124,25 @@ def test_a_task_that_ecs_no_longer_knows_has_ended(account: AwsAccount, local: L
     stop = account.find_stop("arn:aws:ecs:eu-west-1:123456789012:task/tasks/0123456789abcdef0123456789abcdef")
     assert stop is not None
     assert stop.stopped_reason == "ECS no longer knows it"
+
+
+def test_published_versions_are_seen_and_the_log_names_the_one_that_ran(
+    local: LocalAws, account: AwsAccount, queue_arn: str
+) -> None:
+    functions, name = local.client("lambda"), "versioned"
+    attach_function(local, name, make_role(local, name), queue_arn)
+    function = FunctionArn.read(functions.get_function_configuration(FunctionName=name)["FunctionArn"])
+    assert not account.has_versions(function, sent_ms=now_ms() - 10_000)
+    functions.publish_version(FunctionName=name)
+    assert account.has_versions(function, sent_ms=now_ms())
+    answer = functions.invoke(FunctionName=f"{name}:1", Payload=b"{}")
+    request_id = answer["ResponseMetadata"]["RequestId"]
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with suppress(ServiceUnavailable):  # the log lags behind
+            found = account.logged_version(f"/aws/lambda/{name}", request_id, sent_ms=now_ms())
+            break
+    assert found == "1"
+    with pytest.raises(ServiceUnavailable, match="doesn't show request nobody yet"):
+        account.logged_version(f"/aws/lambda/{name}", "nobody", sent_ms=now_ms())
+    assert account.logged_version(f"/aws/lambda/{name}", "nobody", sent_ms=1) is None

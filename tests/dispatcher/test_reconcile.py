@@ -23,7 +23,9 @@ def pending(run_id: str = "r-1", *, due_at_ms: int = NOW) -> Run:
 
 def claim(account: FakeAccount, run: Run, *, task_arn: str = TASK, lease_ms: int = 60_000) -> Claim:
     account.ledger.create(run)
-    return account.ledger.claim(run.run_id, owner="me", place=Place(task_arn), now_ms=NOW, lease_ms=lease_ms)
+    held = account.ledger.claim(run.run_id, owner="me", place=Place(task_arn), now_ms=NOW, lease_ms=lease_ms)
+    account.ledger.heartbeat(held, now_ms=NOW, lease_ms=lease_ms, handler_ms=NOW)
+    return held
 
 
 def stopped(run_id: str = "r-1", exit_code: int | None = 137) -> dict[str, Any]:
@@ -41,6 +43,15 @@ def stopped(run_id: str = "r-1", exit_code: int | None = 137) -> dict[str, Any]:
 
 def look(account: FakeAccount, said: Said, *, now_ms: int = NOW) -> None:
     sweep(account, clock=lambda: now_ms, say=said)
+
+
+def test_a_task_killed_before_its_handler_began_gives_the_run_to_another(account: FakeAccount, said: Said) -> None:
+    account.ledger.create(pending())
+    account.ledger.claim("r-1", owner="me", place=Place(TASK), now_ms=NOW, lease_ms=60_000)
+    reconcile_stop(stopped(), account, now_ms=NOW, say=said)
+    run = account.ledger.read("r-1")
+    assert (run.status, run.owner, run.due_at_ms >= NOW) == ("pending", "", True)
+    assert "before the handler was given its event" in run.reason
 
 
 def test_a_task_killed_in_the_middle_leaves_a_parked_run_that_says_so(account: FakeAccount, said: Said) -> None:

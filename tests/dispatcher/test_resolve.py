@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from immortal_dispatcher.resolve import Candidate, Found, Unresolved, choose, choose_by_role, resolve
+from immortal_lambda.arns import FunctionArn
 from immortal_lambda.errors import AccessRefused, ServiceUnavailable
 from immortal_lambda.letters import read_letter
 from support.letters import QUEUE, candidate, function_arn, record
@@ -18,6 +19,17 @@ class Directory:
     now: dict[str, str] = field(default_factory=dict)
     remembered: dict[str, str] = field(default_factory=dict)
     error: Exception | None = None
+    versions: bool = False
+    logged: str | None = None
+
+    def has_versions(self, function: FunctionArn, *, sent_ms: int) -> bool:
+        assert (function.qualifier, sent_ms) == (None, 1_700_000_000_000)
+        return self.versions
+
+    def logged_version(self, log_group: str, request_id: str, *, sent_ms: int) -> str | None:
+        assert (log_group, sent_ms) == ("/aws/lambda/job", 1_700_000_000_000)
+        assert request_id
+        return self.logged
 
     def candidates(self, queue_arn: str, *, sent_ms: int) -> Sequence[Candidate]:
         assert (queue_arn, sent_ms) == (QUEUE, 1_700_000_000_000)
@@ -43,6 +55,24 @@ def destination_record(function: str, *, version: str | None = "7", region: str 
     if version:
         said["responseContext"] = {"statusCode": 200, "executedVersion": version}
     return record(json.dumps(said), attributes={})
+
+
+@pytest.mark.parametrize("version", ["3", "$LATEST"])
+def test_of_a_function_with_versions_the_log_says_which_one_ran(version: str) -> None:
+    finding = resolve(
+        read_letter(record()), Directory([candidate("job")], {"job": "AROAJOBROLE"}, versions=True, logged=version)
+    )
+    assert isinstance(finding, Found)
+    assert finding.version == version
+    assert f"by its log, version {version} ran" in finding.found_by
+
+
+def test_a_version_that_nothing_names_is_not_guessed() -> None:
+    finding = resolve(read_letter(record()), Directory([candidate("job")], {"job": "AROAJOBROLE"}, versions=True))
+    assert isinstance(finding, Unresolved)
+    assert (
+        "job has published versions, and neither the message nor /aws/lambda/job says which one ran" in finding.reason
+    )
 
 
 def test_a_destination_names_function_and_version() -> None:

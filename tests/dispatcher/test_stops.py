@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from immortal_dispatcher.decide import Park, Postpone
+from immortal_dispatcher.decide import GiveBack, Park, Postpone
 from immortal_dispatcher.launch import LAUNCHES_AT_MOST
 from immortal_dispatcher.stops import Stop, after_stop, describe, read_stop
 from immortal_lambda.payloads import Inline
@@ -11,7 +11,7 @@ from immortal_lambda.runs import Run, Status
 
 TASK = "arn:aws:ecs:eu-west-1:111122223333:task/immortal/5f3c"
 NOW = 1_800_000_000_000
-RUN = Run("r-1", "rerun", "processing", Inline(b"{}"), 0, 0, task_arn=TASK, launches=1)
+RUN = Run("r-1", "rerun", "processing", Inline(b"{}"), 0, 0, task_arn=TASK, launches=1, handler_ms=7)
 KILLED = Stop(TASK, "r-1", "EssentialContainerExited", "Essential container in task exited", 137)
 
 
@@ -65,6 +65,14 @@ def test_a_run_that_the_task_held_is_parked_with_the_stop_in_its_reason() -> Non
     assert isinstance(decision, Park)
     assert "killed by SIGKILL" in decision.reason
     assert "Next step:" in decision.reason
+
+
+def test_a_run_whose_handler_had_not_begun_is_given_to_another_task() -> None:
+    decision = after_stop(replace(RUN, handler_ms=0), KILLED, now_ms=NOW)
+    assert isinstance(decision, GiveBack)
+    assert "before the handler was given its event" in decision.reason
+    exhausted = after_stop(replace(RUN, handler_ms=0, launches=LAUNCHES_AT_MOST), KILLED, now_ms=NOW)
+    assert isinstance(exhausted, Park)
 
 
 def test_a_run_that_the_task_never_claimed_is_launched_again_later() -> None:

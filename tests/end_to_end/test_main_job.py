@@ -212,6 +212,19 @@ def test_an_event_of_a_megabyte_is_finished_too(machine: Machine) -> None:
     assert machine.until(request_id, lambda run: run["status"] == "complete")["result"] == 900_000
 
 
+def test_the_version_that_was_invoked_is_the_version_that_is_finished(machine: Machine) -> None:
+    code = "import time\ndef handler(event, context):\n  time.sleep(1.5)\n  return ['{}', context.function_version]"
+    machine.create("versioned", zip_of({"app.py": code.format("released")}))
+    functions = machine.client("lambda")
+    functions.publish_version(FunctionName="versioned")
+    functions.create_alias(FunctionName="versioned", Name="live", FunctionVersion="1")
+    functions.put_function_event_invoke_config(FunctionName="versioned", Qualifier="live", MaximumRetryAttempts=0)
+    functions.update_function_code(FunctionName="versioned", ZipFile=zip_of({"app.py": code.format("unreleased")}))
+    request_id = machine.invoke("versioned:live", {})
+    run = machine.until(request_id, lambda run: run["status"] not in {"pending", "processing"})
+    assert (run["status"], run["result"]) == ("complete", ["released", "1"]), run["reason"]
+
+
 def test_a_zip_that_escapes_its_folder_is_parked(machine: Machine) -> None:
     machine.create("escaping", zip_of({"app.py": "", "../../escaped.py": "x"}))
     request_id = machine.invoke("escaping", {})

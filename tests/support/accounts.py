@@ -8,6 +8,7 @@ from immortal_dispatcher.launch import Refused, Started, order_task
 from immortal_dispatcher.resolve import Candidate
 from immortal_dispatcher.settings import Settings
 from immortal_dispatcher.stops import Stop
+from immortal_lambda.arns import FunctionArn
 from immortal_lambda.errors import ImmortalError
 from immortal_lambda.ledger import Ledger
 from immortal_lambda.runs import Run
@@ -48,6 +49,13 @@ class FakeAccount:
         if self.listing_error:
             raise self.listing_error
         return self.functions.get(queue_arn, ())
+
+    def has_versions(self, function: FunctionArn, *, sent_ms: int) -> bool:
+        del function, sent_ms
+        return False
+
+    def logged_version(self, log_group: str, request_id: str, *, sent_ms: int) -> str | None:
+        raise AssertionError(f"nobody should look into {log_group} at {sent_ms} for {request_id}")
 
     def role_id(self, role_arn: str, *, fresh: bool) -> str | None:
         del fresh

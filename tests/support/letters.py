@@ -17,7 +17,7 @@ def function_arn(name: str) -> FunctionArn:
 
 
 def candidate(name: str, role: str = "") -> Candidate:
-    return Candidate(function_arn(name), f"arn:aws:iam::111122223333:role/{role or name}")
+    return Candidate(function_arn(name), f"arn:aws:iam::111122223333:role/{role or name}", f"/aws/lambda/{name}")
 
 
 def record(
