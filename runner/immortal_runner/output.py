@@ -20,6 +20,8 @@ class Output:
         self._write = write
         self._read_end, self.write_end = os.pipe()
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._closed = False
         self._mark = b""
         self._reached = threading.Event()
         self._reader = threading.Thread(target=self._read, name="function-output", daemon=True)
@@ -30,18 +32,25 @@ class Output:
 
         A mark that nobody can guess goes through the same pipe: whatever came before it has been read when it arrives.
         """
-        with self._lock:
-            self._mark = secrets.token_bytes(24)
-            self._reached.clear()
-        _, writable, _ = select.select([], [self.write_end], [], timeout_s)
-        if writable:  # a full pipe stays full while its reader waits for a log that takes nothing
+        with self._writing:
+            if self._closed:
+                return
+            with self._lock:
+                self._mark = secrets.token_bytes(24)
+                self._reached.clear()
+            _, writable, _ = select.select([], [self.write_end], [], timeout_s)
+            if not writable:
+                return  # a full pipe stays full while its reader waits for a log that takes nothing
             os.write(self.write_end, self._mark)
-            self._reached.wait(timeout_s)
+        self._reached.wait(timeout_s)
 
     def close(self) -> None:
-        """Read what is left and end."""
+        """Read what is left and end. Whoever still waits for it to settle waits no longer."""
         self.settle(timeout_s=2)
-        os.close(self.write_end)
+        with self._writing:
+            self._closed = True
+            os.close(self.write_end)
+        self._reached.set()
         self._reader.join(timeout=1)
 
     def _read(self) -> None:

@@ -37,7 +37,7 @@ def bench(local: LocalAws, new_name: NewName) -> Bench:
 def eventually() -> Eventually:
     """Wait for a state that nothing announces."""
 
-    def wait(reached: Callable[[], bool], within_s: float = 10.0) -> None:
+    def wait(reached: Callable[[], bool], within_s: float = 30.0) -> None:
         deadline = time.monotonic() + within_s
         while not reached():
             assert time.monotonic() < deadline, f"not reached within {within_s} s"

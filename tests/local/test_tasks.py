@@ -519,8 +519,13 @@ def test_a_task_dies_with_the_local_aws(tmp_path: Path, eventually: Eventually, 
         "        networkConfiguration={'awsvpcConfiguration': {'subnets': ['s']}})\n"
         "    stopping.wait()\n"
     )
-    with subprocess.Popen([sys.executable, "-c", code]) as process:
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
         eventually(lambda: pid_file.exists() and pid_file.read_text() != "")
         task = int(pid_file.read_text())
         os.kill(process.pid, how)
+        process.wait(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
     eventually(lambda: not psutil.pid_exists(task) or psutil.Process(task).status() == psutil.STATUS_ZOMBIE)
