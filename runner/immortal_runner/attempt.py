@@ -1,6 +1,5 @@
 """One attempt at a run: claim, fetch, run, record."""
 
-import platform
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from immortal_lambda.ledger import Claim, LeaseLost, Ledger, NotClaimable, Place
 from immortal_lambda.payloads import Bucket, Payload, fetch, keep
 from immortal_lambda.runs import Run, RunError
 from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
+from immortal_runner.differences import describe_differences, join_notes
 from immortal_runner.environment import ExecutionEnvironment
 from immortal_runner.exit_codes import ExitCode, exit_code_of
 from immortal_runner.fetch import Download, download_all
@@ -171,7 +171,9 @@ class Attempt:
             variables={"AWS_ENDPOINT_URL": self.settings.endpoint_url} if self.settings.endpoint_url else {},
         )
         try:
-            yield _Prepared(environment, Invocation(run.run_id, event, str(invoked)), _differences(function, run))
+            yield _Prepared(
+                environment, Invocation(run.run_id, event, str(invoked)), describe_differences(function, run)
+            )
         finally:
             environment.stop()
 
@@ -218,7 +220,7 @@ class Attempt:
         match outcome:
             case Returned(result):
                 payload, remark = self._keep(result, f"{claim.run.run_id}/result")
-                self.ledger.complete(claim, result=payload, now_ms=_now_ms(), note=_join(note, remark))
+                self.ledger.complete(claim, result=payload, now_ms=_now_ms(), note=join_notes(note, remark))
             case Errored(family="interrupted"):
                 reason = "the task was stopped before the handler had finished"
                 self.ledger.release(claim, reason=reason, now_ms=_now_ms())
@@ -237,40 +239,14 @@ class Attempt:
             if error.retryable and not self.stop.asked:
                 raise
             # The work is done: doing it again would not store its result either, and there is no time to wait.
-            return None, _join(remark, f"the handler returned {len(result)} bytes that could not be stored: {error}")
+            return None, join_notes(
+                remark, f"the handler returned {len(result)} bytes that could not be stored: {error}"
+            )
 
 
 def _qualifier(run: Run, invoked: FunctionArn) -> str | None:
     """The version that ran, where the letter says it; else the version or alias that was invoked."""
     return (run.version if run.version != "$LATEST" else "") or invoked.qualifier
-
-
-def _differences(function: Function, run: Run) -> str:
-    """What an operator should know of how this rerun differs from the run that failed."""
-    return _join(_other_interpreter(function), _other_machine(function), _changed_since(function, run))
-
-
-def _other_interpreter(function: Function) -> str:
-    here = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return "" if function.runtime == here else f"the function names {function.runtime} and ran on {here}"
-
-
-def _other_machine(function: Function) -> str:
-    here = platform.machine().replace("aarch64", "arm64")
-    return (
-        "" if function.architecture == here else f"the function is made for {function.architecture} and ran on {here}"
-    )
-
-
-def _changed_since(function: Function, run: Run) -> str:
-    """Whether the code or its configuration is newer than the failure: what ran then can't be had any more."""
-    if run.origin is None or function.version != "$LATEST":
-        return ""
-    modified = datetime.fromisoformat(function.last_modified)
-    failed = datetime.fromtimestamp(run.origin.failed_ms / 1000, UTC)
-    if modified <= failed:
-        return ""
-    return f"the function was changed at {modified:%Y-%m-%d %H:%M:%S} UTC, after it had failed at {failed:%H:%M:%S}"
 
 
 def cut_text(text: str, max_bytes: int) -> str:
@@ -279,10 +255,6 @@ def cut_text(text: str, max_bytes: int) -> str:
     if len(data) <= max_bytes:
         return text
     return f"{data[:max_bytes].decode('utf-8', 'ignore')}… ({len(data)} bytes)"
-
-
-def _join(*notes: str) -> str:
-    return "; ".join(filter(None, notes))
 
 
 def _now_ms() -> int:
