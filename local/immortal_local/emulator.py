@@ -3,6 +3,7 @@
 Each patch is one function here, and each has a contract test that fails when moto's insides change.
 """
 
+import copy
 import json
 import threading
 from collections.abc import Callable, Mapping
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from moto.core.common_models import BaseModel
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.responses import ActionResult
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType, Item
 from moto.dynamodb.responses import DynamoHandler
 from moto.events.exceptions import ValidationException
 from moto.events.models import EventsBackend, Rule
@@ -39,6 +42,7 @@ def make_application() -> "WSGIApplication":
     """Patch moto and give its WSGI application."""
     _forget_instances()
     _lock_tables()
+    _undo_refused_updates()
     _lock_queues()
     _poll_queues_promptly()
     _refuse_bad_messages()
@@ -148,7 +152,30 @@ def _lock_tables() -> None:
         with lock:
             return call(handler)
 
-    DynamoHandler.call_action = call_locked  # type: ignore[method-assign]
+    _patch(DynamoHandler, "call_action", call_locked)
+
+
+@cache
+def _undo_refused_updates() -> None:
+    """Put an item back when its update is refused half-way: moto leaves the members that it had changed by then."""
+    change = DynamoDBBackend.update_item
+
+    def change_whole(
+        backend: DynamoDBBackend, table_name: str, key: dict[str, dict[str, Any]], *args: Any, **kwargs: Any
+    ) -> Item:
+        table = backend.get_table(table_name)
+        hash_value = DynamoType(key[table.hash_key_attr])
+        range_value = DynamoType(key[table.range_key_attr]) if table.range_key_attr else None
+        item = table.get_item(hash_value, range_value)
+        before = copy.deepcopy(item.attrs) if item is not None else None
+        try:
+            return change(backend, table_name, key, *args, **kwargs)
+        except Exception:
+            if item is not None and before is not None:
+                item.attrs = before
+            raise
+
+    _patch(DynamoDBBackend, "update_item", change_whole)
 
 
 @cache

@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from moto.core.base_backend import InstanceTrackerMeta
 from moto.core.common_models import BaseModel
 from moto.sqs.models import Message, sqs_backends
@@ -119,3 +121,52 @@ def test_a_policy_of_aws_can_be_attached(bench: Bench) -> None:
     assert [policy["PolicyArn"] for policy in attached] == [arn]
     with pytest.raises(iam.exceptions.NoSuchEntityException):
         iam.attach_role_policy(RoleName=role, PolicyArn="arn:aws:iam::aws:policy/NoSuchPolicy")
+
+
+def make_table(local: LocalAws, name: str) -> Any:
+    tables = local.client("dynamodb")
+    tables.create_table(
+        TableName=name,
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    tables.put_item(TableName=name, Item={"id": {"S": "1"}, "status": {"S": "old"}})
+    return tables
+
+
+def test_a_conditional_update_has_one_winner(local: LocalAws) -> None:
+    tables = make_table(local, "claims")
+
+    def claim(number: int) -> bool:
+        try:
+            tables.update_item(
+                TableName="claims",
+                Key={"id": {"S": "1"}},
+                UpdateExpression="SET #s = :new",
+                ConditionExpression="#s = :old",
+                ExpressionAttributeNames={"#s": "status"},
+                ExpressionAttributeValues={":new": {"S": f"won by {number}"}, ":old": {"S": "old"}},
+            )
+        except tables.exceptions.ConditionalCheckFailedException:
+            return False
+        return True
+
+    for _ in range(10):
+        tables.put_item(TableName="claims", Item={"id": {"S": "1"}, "status": {"S": "old"}})
+        with ThreadPoolExecutor(8) as threads:
+            assert sum(threads.map(claim, range(8))) == 1
+
+
+def test_an_update_that_is_refused_changes_nothing(local: LocalAws) -> None:
+    tables = make_table(local, "whole")
+    with pytest.raises(ClientError, match="ValidationException"):
+        tables.update_item(
+            TableName="whole",
+            Key={"id": {"S": "1"}},
+            UpdateExpression="SET #s = :new, big = :big",
+            ExpressionAttributeNames={"#s": "status"},
+            ExpressionAttributeValues={":new": {"S": "new"}, ":big": {"S": "x" * 450_000}},
+        )
+    found = tables.get_item(TableName="whole", Key={"id": {"S": "1"}})["Item"]
+    assert found == {"id": {"S": "1"}, "status": {"S": "old"}}
