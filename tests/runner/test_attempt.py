@@ -284,13 +284,13 @@ def within(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
         monkeypatch.setenv(name, value)
     client.cache_clear()
 
-    def attempt(ledger: Ledger | None = None, bucket: Any = None) -> Attempt:
+    def attempt(ledger: Ledger | None = None, bucket: Any = None, account: AwsAccount | None = None) -> Attempt:
         return Attempt(
             settings=read_settings(),
             ledger=ledger or stage.ledger,
             pulse=stage.ledger,
             bucket=bucket or stage.bucket,
-            account=AwsAccount(),
+            account=account or AwsAccount(),
             owner="within",
             task_arn="",
             stop=StopSignal(),
@@ -298,6 +298,21 @@ def within(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
     yield attempt
     client.cache_clear()
+
+
+def test_code_that_is_not_what_its_configuration_names_is_parked(stage: Stage, within: Callable[..., Attempt]) -> None:
+    """Conformance 58."""
+
+    class ChangedAccount(AwsAccount):
+        def get_function(self, name: str, qualifier: str | None) -> dict[str, Any]:
+            answer = super().get_function(name, qualifier)
+            return answer | {"Configuration": answer["Configuration"] | {"CodeSha256": "A" * 43 + "="}}
+
+    stage.record(stage.create("def handler(event, context): raise SystemExit('must not run')"))
+    assert within(account=ChangedAccount()).make() == ExitCode.PARKED
+    run = stage.ledger.read(RUN_ID)
+    assert run.status == "parked"
+    assert "its configuration says AAAA" in run.reason
 
 
 class StumblingLedger(Ledger):
