@@ -3,8 +3,9 @@
 import click
 
 from immortal_cli.aws import Account, open_account
-from immortal_cli.functions import carry_out, find_installation, read_functions
-from immortal_cli.output import json_option, name_option, tell, write_json, write_table
+from immortal_cli.functions import carry_out, find_installation, read_functions, recall_installation
+from immortal_cli.options import json_option, name_option
+from immortal_cli.output import tell, write_json, write_table
 from immortal_cli.plan import Plan, describe_step, plan_attach, plan_detach
 
 _names = click.argument("names", metavar="NAME...", nargs=-1, required=True)
@@ -20,7 +21,7 @@ def attach(names: tuple[str, ...], name: str, *, yes: bool, as_json: bool) -> No
     """Let what functions give up come to the failure queue.
 
     Shows what it changes and asks: each function's DeadLetterConfig, and on its role the right to send letters and the
-    trust in the runner. What DeadLetterConfig named before is remembered in tags of the function.
+    trust in the runner. What DeadLetterConfig named before is remembered in tags of the function. A NAME may be an ARN.
     """
     account = open_account()
     installation = find_installation(account, name)
@@ -35,9 +36,14 @@ def attach(names: tuple[str, ...], name: str, *, yes: bool, as_json: bool) -> No
 @name_option
 @json_option
 def detach(names: tuple[str, ...], name: str, *, yes: bool, as_json: bool) -> None:
-    """Put functions back as they were before they were attached."""
+    """Put functions back as they were before they were attached.
+
+    What that was is read from the functions themselves, so it works even when the stacks are gone.
+    """
     account = open_account()
-    installation = find_installation(account, name)
+    installation = recall_installation(account, name)
+    if not installation.queue_arn:
+        tell(f"Note: there is no stack {name}-store; only what the functions and their roles remember is put back.")
     plan = plan_detach(read_functions(account, names, installation), installation)
     _show(plan, as_json=as_json)
     _carry_out(account, plan, yes=yes, done=f"detached: {', '.join(names)}")

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 from immortal_lambda.aws import DynamoTable, PayloadBucket
 from immortal_lambda.errors import ImmortalError
@@ -27,6 +28,10 @@ class StackMissing(ImmortalError):
     """The stack isn't there, so nothing that it holds is."""
 
 
+class SettingsRefused(ImmortalError):
+    """The environment names an endpoint or a region that can't be one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """One account in one region, as boto3 finds it in the environment."""
@@ -35,10 +40,20 @@ class Account:
     _clients: dict[str, Any] = field(default_factory=dict)
 
     def client(self, service: str) -> Any:
-        """A boto3 client for a service, made once."""
+        """A boto3 client for a service, made once.
+
+        Raises:
+            SettingsRefused: The environment names an endpoint or a region that can't be one.
+        """
         if service not in self._clients:
             make = cast("Any", self.session.client)  # the stubs know each service by its own literal
-            self._clients[service] = make(service)
+            try:
+                client = make(service)
+                _ = urlsplit(client.meta.endpoint_url).port  # botocore looks at it only with the first request
+            except ValueError as error:  # what botocore says of a URL or a region that it can't read
+                step = "check AWS_ENDPOINT_URL and AWS_REGION"
+                raise SettingsRefused(with_next_step(error, step)) from error
+            self._clients[service] = client
         return self._clients[service]
 
     @property
@@ -62,9 +77,17 @@ def read_outputs(account: Account, stack: str) -> dict[str, str]:
     Raises:
         StackMissing: There is no such stack.
     """
+    outputs = find_outputs(account, stack)
+    if outputs is None:
+        raise StackMissing(f"no stack {stack!r} in this account and region. Next step: immortal deploy")
+    return outputs
+
+
+def find_outputs(account: Account, stack: str) -> dict[str, str] | None:
+    """Give a stack's outputs; None when there is no such stack."""
     found = find_stack(account, stack)
     if found is None:
-        raise StackMissing(f"no stack {stack!r} in this account and region. Next step: immortal deploy")
+        return None
     return {output["OutputKey"]: output["OutputValue"] for output in found.get("Outputs", [])}
 
 
@@ -114,10 +137,17 @@ def describe_failure(error: Exception) -> str | None:
         case exceptions.NoRegionError():
             return _NO_REGION
         case exceptions.EndpointConnectionError() | exceptions.ConnectTimeoutError():
-            return f"{error} Next step: check AWS_ENDPOINT_URL and the network; for a local AWS: immortal local up"
+            step = "check AWS_ENDPOINT_URL and the network; for a local AWS: immortal local up"
         case exceptions.ClientError():
-            return f"{error}. Next step: if a permission is missing, grant what the message names"
+            step = "if a permission is missing, grant what the message names"
         case exceptions.BotoCoreError():
-            return f"{error}. Next step: check the AWS settings of this shell"
+            step = "check the AWS settings of this shell"
         case _:
             return None
+    return with_next_step(error, step)
+
+
+def with_next_step(error: Exception | str, step: str) -> str:
+    """Say what somebody else's error says, and what to do; whether it ends in a full stop is up to them."""
+    said = str(error)
+    return said if "Next step:" in said else f"{said.rstrip('. ')}. Next step: {step}"

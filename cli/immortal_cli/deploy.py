@@ -1,16 +1,17 @@
 """``immortal deploy`` and ``immortal destroy``: the three stacks of an installation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import click
 
-from immortal_cli.aws import Account, find_stack, open_account, read_outputs
+from immortal_cli.aws import Account, find_outputs, find_stack, open_account
 from immortal_cli.bundle import pack
 from immortal_cli.errors import Failed
 from immortal_cli.functions import list_attached
-from immortal_cli.output import json_option, name_option, tell, write_json, write_table
-from immortal_cli.stacks import NEVER_MADE, Retained, delete_stack, deploy_stack, list_retained
+from immortal_cli.options import json_option, name_option
+from immortal_cli.output import tell, write_json, write_table
+from immortal_cli.stacks import NEVER_MADE, Resource, delete_stack, deploy_stack, list_resources
 from immortal_cli.templates import (
     TEMPLATE_NAMES,
     Template,
@@ -54,23 +55,38 @@ def deploy(
 
 
 @click.command()
-@click.option("--purge", is_flag=True, help="Also remove queues, ledger and bucket with all that is in them.")
+@click.option(
+    "--purge",
+    is_flag=True,
+    help="Also delete NAME-store, and the queues, the ledger and the bucket with all that is in them.",
+)
 @click.option("--yes", is_flag=True, help="Don't ask before purging.")
 @name_option
 def destroy(name: str, *, purge: bool, yes: bool) -> None:
-    """Delete the stacks; the queues, the ledger and the bucket stay unless --purge is given."""
+    """Delete the stacks but NAME-store; --purge deletes that too, with every run and letter.
+
+    NAME-store keeps the queues, the ledger and the bucket, so that a later deploy takes up what is in them.
+    """
     account = open_account()
-    kept = _find_kept(account, f"{name}-store")
+    store, *others = (f"{name}-{template}" for template in TEMPLATE_NAMES)
+    kept = list_resources(account, store, _KEPT) if find_stack(account, store) else []
+    _tell_attached(account, name)
     if purge and kept and not yes:
         listed = "\n".join(f"  {resource.type} {resource.name}" for resource in kept)
         question = f"This removes for good, with every run and letter in them:\n{listed}\nGo on?"
         click.confirm(question, abort=True, err=True)
-    for template in reversed(TEMPLATE_NAMES):
-        delete_stack(account, f"{name}-{template}", tell=tell)
-    for resource in kept:
-        if purge:
+    for stack in reversed(others):
+        delete_stack(account, stack, tell=tell)
+    if purge:
+        delete_stack(account, store, tell=tell)
+        for resource in kept:
             _purge(account, resource)
-        tell(f"{'removed' if purge else 'kept'}: {resource.type} {resource.name}")
+            tell(f"removed: {resource.type} {resource.name}")
+    elif kept:
+        tell(f"{store}: kept, and taken up by the next immortal deploy; --purge deletes it. It holds:")
+        tell("\n".join(f"  {resource.type} {resource.name}" for resource in kept))
+    else:
+        tell(f"{store}: not there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +119,10 @@ def _deploy(account: Account, name: str, given: Mapping[str, str]) -> dict[str, 
     outputs = store.deploy(account, given)
     outputs |= runner.deploy(account, given)
     given |= _upload_code(account, outputs["PayloadBucket"])
-    return outputs | fallback.deploy(account, given)
+    outputs |= fallback.deploy(account, given)
+    if not runner.previous:
+        _tell_attached_before(account, name, outputs["FailureQueueArn"])
+    return outputs
 
 
 def _find_part(account: Account, name: str, template: str) -> _Part:
@@ -156,14 +175,28 @@ def _previous(account: Account, stack: str) -> frozenset[str]:
     return frozenset(parameter["ParameterKey"] for parameter in found.get("Parameters", []))
 
 
-def _find_kept(account: Account, store: str) -> list[Retained]:
-    """Give what stays when the stacks go, and tell which functions still count on it."""
-    if find_stack(account, store) is None:
-        return []
-    queue_arn = read_outputs(account, store).get("FailureQueueArn")
+def _tell_attached(account: Account, name: str) -> None:
+    """Tell which functions still count on an installation that is about to go."""
+    queue_arn = (find_outputs(account, f"{name}-store") or {}).get("FailureQueueArn")
     if queue_arn and (attached := list_attached(account, queue_arn)):
-        tell(f"Still attached: {', '.join(attached)}. Their letters wait in the queue, or are lost once it is purged.")
-    return list_retained(account, store, _KEPT)
+        tell(
+            f"Still attached: {', '.join(attached)}. Their letters wait in the queue, at most 14 days, and are lost "
+            f"once it is purged. Better first: {_command('detach', attached, name)}"
+        )
+
+
+def _tell_attached_before(account: Account, name: str, queue_arn: str) -> None:
+    """Tell which functions were attached when the runner had another role, which theirs still trust instead."""
+    if attached := list_attached(account, queue_arn):
+        tell(
+            f"Attached before this runner was made: {', '.join(attached)}. Their roles don't trust it yet. Next step: "
+            f"{_command('attach', attached, name)}"
+        )
+
+
+def _command(verb: str, functions: Sequence[str], name: str) -> str:
+    named = "" if name == "immortal" else f" --name {name}"
+    return f"immortal {verb} {' '.join(functions)}{named}"
 
 
 def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -176,7 +209,7 @@ def _read_pairs(pairs: tuple[str, ...]) -> dict[str, str]:
     return read
 
 
-def _purge(account: Account, resource: Retained) -> None:
+def _purge(account: Account, resource: Resource) -> None:
     match resource.type:
         case "AWS::SQS::Queue":
             account.client("sqs").delete_queue(QueueUrl=resource.name)

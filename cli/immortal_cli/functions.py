@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, assert_never
+from typing import Any, NoReturn, assert_never
 from urllib.parse import unquote
 
-from immortal_cli.aws import Account, read_outputs
+from immortal_cli.aws import Account, find_outputs, read_outputs
 from immortal_cli.errors import Failed
+from immortal_cli.names import read_name
 from immortal_cli.plan import (
     FunctionState,
     Installation,
@@ -34,27 +35,43 @@ _PATIENCE_S = 60.0
 
 
 def find_installation(account: Account, name: str) -> Installation:
-    """Find an installation by its name."""
+    """Find an installation by its name, as attaching needs it.
+
+    Raises:
+        StackMissing: It isn't deployed here.
+    """
     store, runner = read_outputs(account, f"{name}-store"), read_outputs(account, f"{name}-runner")
     return Installation(name, store["FailureQueueArn"], runner["TaskRoleArn"])
+
+
+def recall_installation(account: Account, name: str) -> Installation:
+    """Give as much of an installation as is left, which is enough to detach from it."""
+    store = find_outputs(account, f"{name}-store") or {}
+    runner = find_outputs(account, f"{name}-runner") or {}
+    return Installation(name, store.get("FailureQueueArn", ""), runner.get("TaskRoleArn", ""))
 
 
 def read_functions(account: Account, names: Sequence[str], installation: Installation) -> list[FunctionState]:
     """Read functions and their roles as they are now.
 
+    Args:
+        names: Names or ARNs.
+
     Raises:
-        Failed: A name is unknown; the message names the nearest.
+        Failed: A name is unknown, and the message names the nearest; or it names a version or an alias.
     """
     listed = _list_functions(account)
     roles: dict[str, Role] = {}
-    states = []
-    for name in dict.fromkeys(names):
-        function = listed.get(name) or _refuse_unknown(account, name, listed)
+    states: dict[str, FunctionState] = {}
+    for name in names:
+        function = _find_listed(account, name, listed)
         role_arn = function["Role"]
         if role_arn not in roles:
             roles[role_arn] = _read_role(account, role_arn.rpartition("/")[2], installation.policy_name)
-        states.append(_read_state(account, function, roles[role_arn], listed, installation))
-    return states
+        if function["FunctionName"] not in states:
+            state = _read_state(account, function, roles[role_arn], listed, installation)
+            states[state.name] = state
+    return list(states.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +97,7 @@ def find_function(account: Account, name: str) -> Named:
     try:
         found = functions.get_function_configuration(FunctionName=name)
     except functions.exceptions.ResourceNotFoundException:
-        found = _refuse_unknown(account, name, _list_functions(account))
+        _refuse_unknown(account, name, _list_functions(account))
     return Named(found["FunctionName"], found["FunctionArn"], found["Version"])
 
 
@@ -111,7 +128,15 @@ def _list_functions(account: Account) -> dict[str, Mapping[str, Any]]:
     return {function["FunctionName"]: function for page in pages for function in page["Functions"]}
 
 
-def _refuse_unknown(account: Account, name: str, listed: Mapping[str, object]) -> Mapping[str, Any]:
+def _find_listed(account: Account, text: str, listed: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The function that a name or an ARN names; an ARN of another account or region names none of these."""
+    found = listed.get(read_name(text))
+    if found is None or text not in (found["FunctionName"], found["FunctionArn"]):
+        _refuse_unknown(account, text, listed)
+    return found
+
+
+def _refuse_unknown(account: Account, name: str, listed: Mapping[str, object]) -> NoReturn:
     region = account.client("lambda").meta.region_name
     nearest = get_close_matches(name, listed, n=1, cutoff=0.4)
     hint = f"Nearest: {nearest[0]}" if nearest else "Next step: check the region and the account"
@@ -149,14 +174,19 @@ def _read_state(
         target=_target(function),
         memory=_read_memory(account.client("lambda").list_tags(Resource=arn).get("Tags", {})),
         runtime=function.get("Runtime", ""),
+        released=_is_released(account, name),
         sharers=tuple(
             other["FunctionName"]
             for other in listed.values()
-            if other["Role"] == function["Role"]
-            and other["FunctionName"] != name
-            and _target(other) == installation.queue_arn
+            if other["Role"] == function["Role"] and other["FunctionName"] != name and installation.owns(_target(other))
         ),
     )
+
+
+def _is_released(account: Account, name: str) -> bool:
+    """Whether a function has versions beside ``$LATEST``, which is listed first."""
+    listed = account.client("lambda").list_versions_by_function(FunctionName=name, MaxItems=2)["Versions"]
+    return any(version["Version"] != "$LATEST" for version in listed)
 
 
 def _remember(account: Account, function_arn: str, memory: Memory | None) -> None:

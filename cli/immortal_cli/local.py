@@ -9,8 +9,11 @@ from urllib.parse import urlsplit
 
 import click
 
+from immortal_cli.aws import with_next_step
 from immortal_cli.errors import Failed
-from immortal_cli.output import json_option, write_json
+from immortal_cli.lifeline import watch_lifeline
+from immortal_cli.options import json_option
+from immortal_cli.output import write_json
 from immortal_cli.state import find_word, leave_word, state_file, take_word_back
 
 _MISSING = "the local AWS is an extra of its own. Next step: pip install 'immortal-lambda[local]'"
@@ -46,6 +49,7 @@ def up(host: str, port: int, region: str, engine: Literal["process", "docker"], 
         from immortal_local import server  # noqa: PLC0415  # an extra, and slow to import
     except ModuleNotFoundError as error:
         raise Failed(f"{error}: {_MISSING}") from error
+    watch_lifeline()
     file = state_file()
     told: dict[str, str] = {}
 
@@ -56,7 +60,7 @@ def up(host: str, port: int, region: str, engine: Literal["process", "docker"], 
     try:
         server.up(host, port, region=region, time_scale=time_scale, engine=engine, announced=remember)
     except (OSError, RuntimeError) as error:
-        raise Failed(f"{error}. Next step: choose another --host, --port or --engine") from error
+        raise Failed(with_next_step(error, "choose another --host, --port or --engine")) from error
     finally:
         take_word_back(told, file)
 
@@ -72,7 +76,7 @@ def env(endpoint: str | None, *, as_json: bool) -> None:
     description = find_word(state_file())
     if endpoint is not None and (description is None or description["endpoint"] != endpoint):
         description = {"endpoint": endpoint, "region": "us-east-1"} | _any_credentials()
-    if description is None or not _answers(description["endpoint"]):
+    if description is None or not _answers(*_read_address(description["endpoint"])):
         where = f" at {endpoint}" if endpoint else ""
         raise Failed(f"no local AWS is running{where}. Next step: immortal local up")
     if as_json:
@@ -118,10 +122,25 @@ def _any_credentials() -> dict[str, str]:
     return {"access_key_id": "local", "secret_access_key": "local"}
 
 
-def _answers(endpoint: str) -> bool:
-    address = urlsplit(endpoint)
+def _answers(host: str, port: int) -> bool:
     try:
-        with socket.create_connection((address.hostname or "", address.port or 80), timeout=2):
+        with socket.create_connection((host, port), timeout=2):
             return True
     except OSError:
         return False
+
+
+def _read_address(endpoint: str) -> tuple[str, int]:
+    """Give host and port of a local AWS's URL.
+
+    Raises:
+        Failed: It is no such URL.
+    """
+    try:
+        url = urlsplit(endpoint)
+        host, port = url.hostname, url.port or 80
+    except ValueError as error:
+        raise Failed(with_next_step(error, f"--endpoint http://HOST:PORT instead of {endpoint}")) from error
+    if url.scheme != "http" or not host:
+        raise Failed(f"{endpoint!r} is no URL of a local AWS. Next step: --endpoint http://HOST:PORT")
+    return host, port

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
 _WIDTH_OF_A_FILE = 200
 """Columns of a table that no terminal shows."""
@@ -31,7 +31,7 @@ def write_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    _console().print(table)
+    _write(table)
 
 
 def write_members(members: Iterable[tuple[str, str]]) -> None:
@@ -42,21 +42,23 @@ def write_members(members: Iterable[tuple[str, str]]) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in members:
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
-    _console().print(table)
+    _write(table)
 
 
-def _console() -> Console:
+def _write(table: Table) -> None:
+    """Write a table; where no terminal shows it, without the blanks that fill its lines up."""
     from rich.console import Console  # noqa: PLC0415
 
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
+    if sys.stdout.isatty():
+        Console(file=sys.stdout).print(table)
+        return
+    console = Console(file=sys.stdout, width=_WIDTH_OF_A_FILE)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().removesuffix("\n").split("\n"):
+        click.echo(line.rstrip())
 
 
 def tell(text: str) -> None:
     """Say something to the person; it is no part of the answer."""
     click.echo(text, err=True)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-name_option = click.option(
-    "--name", default="immortal", show_default=True, metavar="NAME", help="Name of the installation."
-)

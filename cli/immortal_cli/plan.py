@@ -14,13 +14,17 @@ class Installation:
 
     Attributes:
         name: Name of the installation.
-        queue_arn: The failure queue.
-        task_role_arn: The runner's role.
+        queue_arn: The failure queue; empty where its stack is gone, which only detaching can bear.
+        task_role_arn: The runner's role; empty likewise.
     """
 
     name: str
     queue_arn: str
     task_role_arn: str
+
+    def owns(self, target: str) -> bool:
+        """Whether a target is the failure queue; no target is that of an installation whose queue is gone."""
+        return bool(target) and target == self.queue_arn
 
     @property
     def policy_name(self) -> str:
@@ -83,6 +87,7 @@ class FunctionState:
         target: What its ``DeadLetterConfig`` names; empty when it names nothing.
         memory: None when the function isn't attached.
         runtime: Empty for a container image.
+        released: Whether it has published versions.
         sharers: Other functions with the same role that name the failure queue.
     """
 
@@ -92,6 +97,7 @@ class FunctionState:
     target: str
     memory: Memory | None
     runtime: str
+    released: bool = False
     sharers: tuple[str, ...] = ()
 
     @property
@@ -217,7 +223,7 @@ def _name_queue(function: FunctionState, installation: Installation) -> list[Ste
 
 def _restore_target(function: FunctionState, installation: Installation) -> tuple[list[Step], list[str]]:
     """Name again what was named before, where nobody has named something else since; and say why not otherwise."""
-    memory, is_queue = function.memory, function.target == installation.queue_arn
+    memory, is_queue = function.memory, installation.owns(function.target)
     if memory is None:
         unknown = f"{function.name}: its DeadLetterConfig was not set by immortal attach; left as it is"
         return [], [unknown] if is_queue else []
@@ -245,12 +251,18 @@ def _notes(function: FunctionState, attached: Sequence[FunctionState]) -> Iterat
     if not function.runtime.startswith("python"):
         kind = function.runtime or "container images"
         yield f"{function.name}: the runner does not carry out {kind} yet; its runs would be parked"
+    if function.released:
+        yield (
+            f"{function.name}: has published versions, and a letter from its dead-letter queue doesn't say which one "
+            "failed. The dispatcher looks it up in the function's log, and parks the run where the log doesn't tell. "
+            "Better: an on-failure destination, whose records say it"
+        )
 
 
 def _remaining_users(role: Role, detached: Sequence[FunctionState], installation: Installation) -> list[str]:
     own = [function for function in detached if function.role.name == role.name]
     names = {function.name for function in own}
-    left = {each.name for each in own if each.memory is None and each.target == installation.queue_arn}
+    left = {each.name for each in own if each.memory is None and installation.owns(each.target)}
     return sorted(left | {sharer for function in own for sharer in function.sharers if sharer not in names})
 
 

@@ -9,7 +9,8 @@ import click
 
 from immortal_cli.aws import open_account, open_records
 from immortal_cli.functions import Named, find_function
-from immortal_cli.output import json_option, name_option, tell, write_json, write_table
+from immortal_cli.options import RunId, json_option, name_option
+from immortal_cli.output import tell, write_json, write_table
 from immortal_lambda.runs import Run, Status
 
 
@@ -61,7 +62,7 @@ def plan_redrive(run: Run, named: Named | None) -> Redrive | Refuse:
 
 
 @click.command()
-@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, required=True, type=RunId())
 @click.option("--function", "function", metavar="NAME", help="The function of runs whose function was never found.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @name_option

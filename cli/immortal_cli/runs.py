@@ -11,7 +11,8 @@ import click
 from immortal_cli import views
 from immortal_cli.aws import open_account, open_records
 from immortal_cli.errors import Failed
-from immortal_cli.output import json_option, name_option, tell, write_json, write_members, write_table
+from immortal_cli.options import RunId, json_option, name_option
+from immortal_cli.output import tell, write_json, write_members, write_table
 from immortal_cli.tail import Tail
 from immortal_lambda.ledger import Ledger, RunUnknown
 from immortal_lambda.payloads import Bucket, fetch
@@ -44,7 +45,7 @@ def list_runs(statuses: tuple[str, ...], function: str | None, limit: int, name:
 
 
 @runs.command("show")
-@click.argument("run_id", metavar="RUN")
+@click.argument("run_id", metavar="RUN", type=RunId())
 @click.option("--event", "only_event", is_flag=True, help="Print the event that the handler is given, byte for byte.")
 @name_option
 @json_option
@@ -63,7 +64,7 @@ def show_run(run_id: str, name: str, *, only_event: bool, as_json: bool) -> None
 
 
 @runs.command("wait")
-@click.argument("run_ids", metavar="RUN...", nargs=-1)
+@click.argument("run_ids", metavar="RUN...", nargs=-1, type=RunId())
 @click.option("--all", "wait_for_all", is_flag=True, help="Wait until no run on record is pending or processing.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(0), metavar="SECONDS", help="Give up after this long.")
 @name_option
@@ -81,15 +82,16 @@ def wait_for_runs(
     deadline = time.monotonic() + timeout_s if timeout_s is not None else None
     waited = _wait_for_all(records.ledger, deadline) if wait_for_all else _wait_for(run_ids, records.ledger, deadline)
     _write(waited.runs, records.bucket, as_json=as_json)
-    if waited.missing:
-        tell(f"not on record: {', '.join(waited.missing)}. Next step: immortal runs ls")
+    _tell_open(waited)
     if waited.missing or not all(run.status == "complete" for run in waited.runs):
         raise click.exceptions.Exit(1)
 
 
 @runs.command("logs")
-@click.argument("run_id", metavar="RUN")
-@click.option("--follow", is_flag=True, help="Go on until the run has ended.")
+@click.argument("run_id", metavar="RUN", type=RunId())
+@click.option(
+    "--follow", is_flag=True, help="Wait for the run if it isn't on record yet, and go on until it has ended."
+)
 @name_option
 @json_option
 def print_logs(run_id: str, name: str, *, follow: bool, as_json: bool) -> None:
@@ -97,6 +99,8 @@ def print_logs(run_id: str, name: str, *, follow: bool, as_json: bool) -> None:
     account = open_account()
     ledger = open_records(account, name).ledger
     tail = Tail(account.client("logs"))
+    if follow:
+        _wait_for_record(ledger, run_id)
     while True:
         run = ledger.read(run_id)  # before the log: what an ended run has logged is complete
         _print_new_lines(tail, run, as_json=as_json)
@@ -124,7 +128,7 @@ def _wait_for(run_ids: Sequence[str], ledger: Ledger, deadline: float | None) ->
         if (not missing and all(run.ended for run in found)) or _passed(deadline):
             return _Waited(found, missing)
         if missing and not told:
-            tell(f"not on record yet, waiting: {', '.join(missing)}")
+            _tell_missing(missing)
             told = True
         time.sleep(_LOOK_S)
 
@@ -136,6 +140,25 @@ def _wait_for_all(ledger: Ledger, deadline: float | None) -> _Waited:
     if not found:
         raise Failed("no run is on record. Next step: name the runs to wait for, by Lambda's request id")
     return _Waited(found)
+
+
+def _wait_for_record(ledger: Ledger, run_id: str) -> None:
+    if _read(ledger, run_id) is None:
+        _tell_missing([run_id])
+    while _read(ledger, run_id) is None:
+        time.sleep(_LOOK_S)
+
+
+def _tell_missing(run_ids: Sequence[str]) -> None:
+    tell(f"not on record yet, waiting: {', '.join(run_ids)}")
+
+
+def _tell_open(waited: _Waited) -> None:
+    """Tell what has not ended: only the time limit ends waiting before that."""
+    still = [f"{run.run_id} ({run.status})" for run in waited.runs if not run.ended]
+    still += [f"{run_id} (not on record)" for run_id in waited.missing]
+    if still:
+        tell(f"time ran out with these still open: {', '.join(still)}. Next step: wait again, or immortal runs ls")
 
 
 def _read(ledger: Ledger, run_id: str) -> Run | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from immortal_cli.aws import Account, find_stack
+from immortal_cli.aws import Account, find_stack, with_next_step
 from immortal_cli.errors import Failed
 
 Tell = Callable[[str], None]
@@ -20,8 +20,8 @@ NEVER_MADE = frozenset({"ROLLBACK_COMPLETE", "REVIEW_IN_PROGRESS", "ROLLBACK_FAI
 
 
 @dataclass(frozen=True, slots=True)
-class Retained:
-    """A resource that stays when its stack goes."""
+class Resource:
+    """A resource of a stack."""
 
     type: str
     name: str
@@ -74,16 +74,17 @@ def delete_stack(account: Account, stack: str, *, tell: Tell) -> None:
     account.client("cloudformation").delete_stack(StackName=stack)
     left = _settle(account, stack)
     if left is not None:
-        raise Failed(f"{stack} is {left['StackStatus']}: {_explain(account, stack)}. Next step: immortal destroy again")
+        why = f"{stack} is {left['StackStatus']}: {_explain(account, stack)}"
+        raise Failed(with_next_step(why, "immortal destroy again"))
     tell(f"{stack}: deleted")
 
 
-def list_retained(account: Account, stack: str, types: frozenset[str]) -> list[Retained]:
-    """Give a stack's resources of some types, which stay when it goes."""
+def list_resources(account: Account, stack: str, types: frozenset[str]) -> list[Resource]:
+    """Give a stack's resources of some types."""
     pages = account.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
     found = (resource for page in pages for resource in page["StackResourceSummaries"])
     return [
-        Retained(resource["ResourceType"], resource["PhysicalResourceId"])
+        Resource(resource["ResourceType"], resource["PhysicalResourceId"])
         for resource in found
         if resource["ResourceType"] in types and resource.get("PhysicalResourceId")
     ]
@@ -121,9 +122,8 @@ def _wait_until_good(account: Account, stack: str, tell: Tell) -> Mapping[str, A
     if found is None:
         raise Failed(f"{stack} is gone. Next step: immortal deploy again")
     if found["StackStatus"] not in _GOOD:
-        raise Failed(
-            f"{stack} is {found['StackStatus']}: {_explain(account, stack)}. Next step: mend that, then immortal deploy"
-        )
+        why = f"{stack} is {found['StackStatus']}: {_explain(account, stack)}"
+        raise Failed(with_next_step(why, "mend that, then immortal deploy"))
     tell(f"{stack}: done")
     return found
 

@@ -4,11 +4,14 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+import docker
 import pytest
+from docker.errors import DockerException
 
 from immortal_cli.local import name_variables
 from immortal_local.server import LocalAws
 from support.commands import immortal
+from support.needs import need
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +44,12 @@ def deployed(local: LocalAws) -> dict[str, Any]:
     assert answer.code == 0, answer.err
     (outputs,) = answer.lines
     return dict(outputs)
+
+
+@pytest.fixture
+def docker_engine() -> None:
+    """Let only pass where a Docker engine answers."""
+    try:
+        docker.from_env().close()
+    except DockerException:
+        need("a Docker engine", here=False)

@@ -151,6 +151,73 @@ def test_functions_that_share_a_role_are_pointed_out(
     assert first.policies == ["immortal-immortal-letters"]
 
 
+def test_arns_name_functions_too(deployed: dict[str, Any], local: LocalAws, make: Callable[..., Function]) -> None:
+    function = make()
+    arn = local.client("lambda").get_function_configuration(FunctionName=function.name)["FunctionArn"]
+    assert immortal("attach", arn, function.name, "--yes").code == 0
+    assert function.target == deployed["FailureQueueArn"]
+    elsewhere = immortal("detach", arn.replace("us-east-1", "eu-west-1"), "--yes")
+    assert elsewhere.code == 1
+    assert "no function" in elsewhere.err
+    assert immortal("detach", arn, "--yes").code == 0
+    assert function.target == ""
+
+
+@pytest.mark.parametrize("verb", ["attach", "detach"])
+@pytest.mark.parametrize("form", ["{name}:live", "{arn}:live", "{arn}:7", "{name}:$LATEST"])
+def test_a_version_or_an_alias_is_refused_with_the_name_to_give(
+    verb: str, form: str, deployed: dict[str, Any], local: LocalAws, make: Callable[..., Function]
+) -> None:
+    del deployed
+    function = make()
+    arn = local.client("lambda").get_function_configuration(FunctionName=function.name)["FunctionArn"]
+    answer = immortal(verb, form.format(name=function.name, arn=arn), "--yes")
+    assert answer.code == 1
+    assert "belongs to the function as a whole" in answer.err
+    assert f"Next step: name it {function.name}" in answer.err
+
+
+@pytest.mark.parametrize("text", ["123456789012:function:job", "arn:aws:s3:::bucket"])
+def test_what_is_no_whole_arn_is_told(text: str, deployed: dict[str, Any]) -> None:
+    del deployed
+    answer = immortal("attach", text, "--yes")
+    assert answer.code == 1
+    assert "ARN" in answer.err
+
+
+def test_published_versions_are_pointed_out(
+    deployed: dict[str, Any], local: LocalAws, make: Callable[..., Function]
+) -> None:
+    del deployed
+    function = make()
+    assert "published versions" not in immortal("attach", function.name, typed="n\n").err
+    local.client("lambda").publish_version(FunctionName=function.name)
+    answer = immortal("attach", function.name, typed="n\n")
+    assert f"{function.name}: has published versions" in answer.err
+    assert "on-failure destination" in answer.err
+
+
+@pytest.mark.parametrize("purge", [False, True], ids=["without its runner", "without anything"])
+def test_a_function_is_detached_from_an_installation_that_is_gone(
+    local: LocalAws, make: Callable[..., Function], *, purge: bool
+) -> None:
+    sqs = local.client("sqs")
+    url = sqs.create_queue(QueueName=f"before-{purge}")["QueueUrl"]
+    theirs = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    function = make(DeadLetterConfig={"TargetArn": theirs})
+    assert immortal("deploy", "--name", "leaves").code == 0
+    assert immortal("attach", function.name, "--name", "leaves", "--yes").code == 0
+    assert immortal("destroy", "--name", "leaves", *(["--purge", "--yes"] if purge else [])).code == 0
+    answer = immortal("detach", function.name, "--name", "leaves", "--yes")
+    assert answer.code == 0, answer.err
+    assert (function.target, function.policies, function.trust) == (theirs, [], TRUST)
+    assert ("there is no stack leaves-store" in answer.err) == purge
+    again = immortal("detach", function.name, "--name", "leaves")
+    assert "nothing to change" in again.err
+    if not purge:
+        immortal("destroy", "--name", "leaves", "--purge", "--yes")
+
+
 def test_destroying_tells_which_functions_are_still_attached(
     deployed: dict[str, Any], make: Callable[..., Function]
 ) -> None:

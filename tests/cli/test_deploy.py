@@ -1,14 +1,19 @@
 """An installation from its first stack to its last resource, on the local AWS."""
 
+import json
+import re
 from typing import Any
 
 import boto3
 import pytest
 
+from immortal_cli import options
 from immortal_cli.aws import Account
 from immortal_cli.deploy import refuse_unreachable_image
 from immortal_cli.errors import Failed
+from immortal_cli.templates import TEMPLATE_NAMES, read_template
 from immortal_local.server import LocalAws
+from support.bench import TRUST, zip_files
 from support.commands import immortal
 
 
@@ -115,11 +120,64 @@ def test_destroying_keeps_what_lives_long_and_names_it(local: LocalAws) -> None:
     (outputs,) = immortal("deploy", "--name", "gone", "--json").lines
     answer = immortal("destroy", "--name", "gone")
     assert answer.code == 0
-    assert not [stack for stack in stacks(local) if stack.startswith("gone-")]
+    assert [stack for stack in stacks(local) if stack.startswith("gone-")] == ["gone-store"]
     for kept in (outputs["LedgerTable"], outputs["PayloadBucket"], outputs["FailureQueueUrl"]):
         assert f"{kept}\n" in answer.err
     assert local.client("dynamodb").describe_table(TableName=outputs["LedgerTable"])
     assert local.client("s3").head_bucket(Bucket=outputs["PayloadBucket"])
+
+
+def test_deploying_after_destroying_takes_up_what_was_kept(local: LocalAws) -> None:
+    (before,) = immortal("deploy", "--name", "again", "--json").lines
+    name = attached_function(local, "again")
+    destroyed = immortal("destroy", "--name", "again")
+    assert f"Still attached: {name}. " in destroyed.err
+    assert f"Better first: immortal detach {name} --name again" in destroyed.err
+    answer = immortal("deploy", "--name", "again", "--json")
+    (after,) = answer.lines
+    lasting = ("LedgerTable", "PayloadBucket", "FailureQueueArn")
+    assert [after[output] for output in lasting] == [before[output] for output in lasting]
+    assert f"Next step: immortal attach {name} --name again" in answer.err
+    assert immortal("runs", "ls", "--name", "again").code == 0
+    assert immortal("attach", name, "--name", "again", "--yes").code == 0
+    trust = local.client("iam").get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
+    ours = [statement["Principal"] for statement in trust["Statement"] if "Sid" in statement]
+    assert ours == [{"AWS": after["TaskRoleArn"]}]
+    assert "attach" not in immortal("deploy", "--name", "again").err.lower()
+    assert immortal("destroy", "--name", "again", "--purge", "--yes").code == 0
+    assert not [stack for stack in stacks(local) if stack.startswith("again-")]
+
+
+def attached_function(local: LocalAws, installation: str) -> str:
+    """Make a function with a role of its own, attached."""
+    name = f"of-{installation}"
+    role = local.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
+    code = {"ZipFile": zip_files({"app.py": "def handler(event, context): pass"})}
+    local.client("lambda").create_function(
+        FunctionName=name, Runtime="python3.13", Role=role["Arn"], Handler="app.handler", Code=code
+    )
+    assert immortal("attach", name, "--name", installation, "--yes").code == 0
+    return name
+
+
+@pytest.mark.parametrize("name", ["bad name", "", "Upper", "under_score", "1st", "x" * 32, "ümlaut", "trailing\n"])
+def test_a_name_that_cloudformation_refuses_is_refused_before_anything_is_made(name: str, local: LocalAws) -> None:
+    before = stacks(local)
+    answer = immortal("deploy", "--name", name)
+    assert answer.code == 2
+    assert "can't name stacks" in answer.err
+    assert stacks(local) == before
+
+
+def test_names_are_refused_as_the_templates_refuse_them() -> None:
+    demanded = {
+        found[1]
+        for template in TEMPLATE_NAMES
+        for found in re.finditer(
+            r'  Name:\n    Type: String\n.*\n    AllowedPattern: "(.*)"', read_template(template).text
+        )
+    }
+    assert demanded == {options.NAME.pattern}
 
 
 def test_purging_asks_first_and_takes_everything(local: LocalAws) -> None:

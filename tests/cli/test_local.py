@@ -85,10 +85,9 @@ def test_the_first_line_says_how_to_reach_it_and_another_shell_finds_it(
 def wait_for_env() -> str:
     """The word is left right after the first line."""
     for _ in range(1000):
-        answer = immortal("local", "env")
-        if answer.code == 0:
+        if (answer := immortal("local", "env")).code == 0:
             return answer.out
-    pytest.fail(answer.err)
+    pytest.fail("no word was left")
 
 
 @pytest.mark.parametrize("words", [("local", "up"), ("demo",)], ids=["local up", "demo"])
@@ -121,6 +120,23 @@ def test_an_endpoint_can_be_named(running: tuple[subprocess.Popen[str], dict[str
     _, description = running
     answer = immortal("local", "env", "--endpoint", description["endpoint"], "--json")
     assert answer.lines[0]["AWS_ENDPOINT_URL"] == description["endpoint"]
+
+
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:abc", "nonsense", "http://", "http://[::1", ""])
+def test_an_endpoint_that_is_no_url_is_told_in_one_line(endpoint: str, shell: pytest.MonkeyPatch) -> None:
+    del shell
+    answer = immortal("local", "env", "--endpoint", endpoint)
+    assert answer.code == 1
+    (line,) = answer.err.splitlines()
+    assert "http://HOST:PORT" in line
+
+
+def test_a_lifeline_that_is_none_is_told(shell: pytest.MonkeyPatch) -> None:
+    with shell.context() as patch:
+        patch.setenv("IMMORTAL_LIFELINE_FD", "no number")
+        answer = immortal("local", "up")
+    assert answer.code == 1
+    assert "Next step: unset IMMORTAL_LIFELINE_FD" in answer.err
 
 
 def test_a_word_is_for_its_user_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 import pytest
 
 import immortal_cli
+from immortal_cli.aws import with_next_step
 from immortal_cli.main import main
 from support.commands import immortal
 
@@ -49,6 +50,12 @@ def test_only_one_file_knows_boto3() -> None:
     assert [path.name for path in room.rglob("*.py") if knows.search(path.read_text())] == ["aws.py"]
 
 
+def test_only_one_file_knows_docker() -> None:
+    room = Path(immortal_cli.__file__).parent
+    knows = re.compile(r"^\s*(import|from) docker\b", re.MULTILINE)
+    assert [path.name for path in room.rglob("*.py") if knows.search(path.read_text())] == ["engine.py"]
+
+
 def test_a_command_that_does_not_exist_was_asked_wrongly() -> None:
     assert immortal("fly").code == 2
 
@@ -60,6 +67,30 @@ def test_a_shell_without_region_is_told_the_next_step(shell: pytest.MonkeyPatch)
     assert answer.err.startswith("Error: ")
     assert "AWS_REGION" in answer.err
     assert "Next step" in answer.err
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "http://127.0.0.1:abc", "http://[::1", "ftp://127.0.0.1"])
+def test_an_endpoint_that_is_none_is_told_in_one_line(endpoint: str, shell: pytest.MonkeyPatch) -> None:
+    with shell.context() as patch:
+        patch.setenv("AWS_REGION", "eu-west-1")
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "x")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        answer = immortal("runs", "ls")
+    assert answer.code == 1
+    (line,) = answer.err.splitlines()
+    assert "Next step: check " in line
+
+
+@pytest.mark.parametrize("said", ["It is not there", "It is not there.", "It is not there. "])
+def test_a_message_has_one_full_stop_before_its_next_step(said: str) -> None:
+    assert with_next_step(RuntimeError(said), "look") == "It is not there. Next step: look"
+
+
+def test_a_message_keeps_a_next_step_of_its_own() -> None:
+    said = "Docker is down. Next step: start it."
+    assert with_next_step(RuntimeError(said), "look") == said
 
 
 def test_a_shell_without_credentials_is_told_the_next_step(shell: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,25 @@ def test_a_target_that_the_user_named_while_attached_is_the_one_that_comes_back(
     assert carried_out(again, plan_detach([again], AGAIN)).target == OTHER_QUEUE
 
 
+def test_a_function_that_names_nothing_is_not_taken_for_one_of_an_installation_that_is_gone() -> None:
+    gone = Installation("immortal", "", "")
+    assert plan_detach([function()], gone) == Plan(())
+    changed = replace(function(), memory=Memory(OTHER_QUEUE, QUEUE, "immortal"))
+    assert plan_detach([changed], gone).steps == (Remember(changed.arn, None),)
+
+
+def test_an_installation_that_is_gone_leaves_what_was_there_before_it() -> None:
+    before = function(target=OTHER_QUEUE)
+    attached = carried_out(before, plan_attach([before], HOUSE))
+    assert carried_out(attached, plan_detach([attached], Installation("immortal", "", ""))) == before
+
+
+def test_published_versions_are_pointed_out_with_a_better_way() -> None:
+    (note,) = plan_attach([replace(function(), released=True)], HOUSE).notes
+    assert "on-failure destination" in note
+    assert plan_attach([function()], HOUSE).notes == ()
+
+
 def test_a_function_of_another_installation_is_left_to_it() -> None:
     attached = carried_out(function(), plan_attach([function()], NEIGHBOUR))
     plan = plan_detach([attached], HOUSE)

@@ -1,6 +1,8 @@
 """Runs as the command line shows them."""
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,6 +187,15 @@ def test_the_list_can_be_narrowed(records: Records) -> None:
     assert len(immortal("runs", "ls", "--limit", "2", "--json").lines) == 2
 
 
+@pytest.mark.parametrize("words", [("runs", "ls"), ("runs", "show", "blank")], ids=["a table", "members"])
+def test_no_line_ends_in_blanks_where_no_terminal_shows_it(records: Records, words: tuple[str, ...]) -> None:
+    if not immortal("runs", "ls", "--function", "blank").out:
+        complete(records, "blank", function="blank")
+    lines = immortal(*words).out.splitlines()
+    assert len(lines) > 1
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
 def test_the_list_for_people_has_a_head_and_a_row_a_run(records: Records) -> None:
     complete(records, "row", function="rows")
     head, row = immortal("runs", "ls", "--function", "rows").out.splitlines()
@@ -212,6 +223,41 @@ def test_waiting_for_a_run_that_ended_otherwise_fails(records: Records) -> None:
 def test_waiting_ends_at_its_limit_with_a_failure(records: Records, run_id: str) -> None:
     records.ledger.create(pending("w-waits"))
     assert immortal("runs", "wait", run_id, "--timeout", "0").code == 1
+
+
+def test_what_is_still_open_when_time_runs_out_is_told(records: Records) -> None:
+    complete(records, "w-done")
+    records.ledger.create(pending("w-open"))
+    answer = immortal("runs", "wait", "w-done", "w-open", "w-absent", "--timeout", "0", "--json")
+    assert answer.code == 1
+    assert "time ran out with these still open: w-open (pending), w-absent (not on record)" in answer.err
+    assert "w-done" not in answer.err
+
+
+def test_waiting_that_ends_in_time_says_nothing_of_it(records: Records) -> None:
+    records.ledger.create(pending("w-parked-at-once"))
+    records.ledger.park(records.ledger.read("w-parked-at-once"), reason="nobody knows", now_ms=NOW)
+    assert "time ran out" not in immortal("runs", "wait", "w-parked-at-once", "--timeout", "60").err
+
+
+@pytest.mark.parametrize("words", [("show",), ("logs",), ("wait", "x"), ("redrive", "x")], ids=lambda words: words[0])
+@pytest.mark.parametrize("run_id", ["", " "], ids=["nothing", "a blank"])
+def test_an_empty_run_id_was_asked_wrongly(words: tuple[str, ...], run_id: str) -> None:
+    answer = immortal("runs", *words, run_id)
+    assert answer.code == 2
+    assert "a run's id is not empty" in answer.err
+
+
+def test_following_waits_for_a_run_that_is_not_on_record_yet(records: Records) -> None:
+    command = [sys.executable, "-m", "immortal_cli", "runs", "logs", "f-late", "--follow"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr
+        try:
+            assert process.stderr.readline() == b"not on record yet, waiting: f-late\n"
+            complete(records, "f-late")
+            assert b"run f-late is complete and has logged nothing" in process.stderr.read()
+        finally:
+            process.kill()
 
 
 def test_waiting_needs_to_know_for_what(records: Records) -> None:

@@ -5,10 +5,11 @@ import time
 
 import click
 
-from immortal_cli.aws import Account, Records, open_records
+from immortal_cli.aws import Account, Records, open_records, with_next_step
 from immortal_cli.demo import prices, stage
 from immortal_cli.demo.primes import prime_at
 from immortal_cli.demo.watch import Watch
+from immortal_cli.engine import DEFAULT_IMAGE, need_image
 from immortal_cli.errors import Failed
 from immortal_cli.local import need_linux
 from immortal_cli.output import write_table
@@ -36,6 +37,8 @@ def demo(engine: str, image: str | None, position: int) -> None:
     asynchronously and shows what happens. Exits 0 only if the result is right.
     """
     need_linux()
+    if engine == "docker":
+        need_image(image or DEFAULT_IMAGE)
     click.echo("Starting a local AWS and deploying to it ...")
     with stage.local_aws(engine):
         account = stage.open_stage()
@@ -55,7 +58,7 @@ def demo(engine: str, image: str | None, position: int) -> None:
 def _conclude(account: Account, records: Records, watch: Watch, invoked_ms: int, position: int) -> None:
     run = watch.run
     if run is None or not run.ended:
-        raise Failed(f"no result within {GIVE_UP_S:.0f} s. Next step: immortal local up, and the same by hand")
+        raise Failed(explain_no_result(run))
     if run.result is None:
         raise Failed(f"the run ended {run.status}: {run.reason or (run.error.message if run.error else '')}")
     found, right = json.loads(fetch(run.result, records.bucket)), prime_at(position)
@@ -69,6 +72,12 @@ def _conclude(account: Account, records: Records, watch: Watch, invoked_ms: int,
     )
     if found != {"position": position, "prime": right}:
         raise Failed(f"the result is wrong: prime number {position:,} is {right:,}")
+
+
+def explain_no_result(run: Run | None) -> str:
+    """Say that time ran out, and why the run waits if it says so."""
+    why = f": the run is {run.status}{f', {run.reason}' if run.reason else ''}" if run else ""
+    return with_next_step(f"no result within {GIVE_UP_S:.0f} s{why}", "immortal local up, and the same by hand")
 
 
 def _legs(run: Run, invoked_ms: int) -> list[tuple[str, str]]:

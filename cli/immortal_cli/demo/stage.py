@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn, TextIO
 
 from immortal_cli.aws import Account, open_account
 from immortal_cli.errors import Failed
+from immortal_cli.lifeline import VARIABLE as LIFELINE
 from immortal_cli.local import name_variables
 
 FUNCTION = "prime-search"
@@ -26,34 +28,80 @@ _STOP_S = 20
 
 
 @contextmanager
-def local_aws(engine: str) -> Iterator[Mapping[str, str]]:
-    """Run ``immortal local up`` and point this process at it.
+def local_aws(engine: str) -> Iterator[None]:
+    """Run ``immortal local up`` and point this process at it; it doesn't outlive this process, however that ends.
 
     Raises:
         Failed: It doesn't come up.
     """
+    theirs, ours = os.pipe()
+    with os.fdopen(theirs) as lifeline, os.fdopen(ours, "wb", buffering=0) as held:
+        with _ended_by_sigterm(held.close), _started(engine, lifeline, held.close) as process:
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                raise Failed("the local AWS did not come up; it has said why above")
+            with _pointed_at(json.loads(line)):
+                yield
+
+
+@contextmanager
+def _ended_by_sigterm(cut: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM end this process as an error does, so that what was started is stopped.
+
+    Args:
+        cut: Stops the local AWS. Python drops what a handler raises in some places, such as a finalizer: then whatever
+            this process wants of the local AWS next fails.
+    """
+    told = False
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal told
+        told = True
+        cut()
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if told:
+            raise SystemExit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def _started(engine: str, lifeline: TextIO, cut: Callable[[], None]) -> Iterator["subprocess.Popen[str]"]:
+    """Start a local AWS that stops once its lifeline is cut, as it is when this process is gone."""
     command = [sys.executable, "-m", "immortal_cli", "local", "up", "--port", "0", "--engine", engine]
     process = subprocess.Popen(
-        [*command, "--time-scale", str(TIME_SCALE)], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [*command, "--time-scale", str(TIME_SCALE)],
+        env={**os.environ, LIFELINE: str(lifeline.fileno())},
+        pass_fds=(lifeline.fileno(),),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    before = dict(os.environ)
     try:
-        line = process.stdout.readline() if process.stdout else ""
-        if not line:
-            raise Failed("the local AWS did not come up; it has said why above")
-        description: dict[str, str] = json.loads(line)
-        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-            os.environ.pop(name, None)
-        os.environ.update(name_variables(description))
-        yield description
+        yield process
     finally:
-        os.environ.clear()
-        os.environ.update(before)
-        process.send_signal(signal.SIGTERM)
+        cut()
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+@contextmanager
+def _pointed_at(description: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        os.environ.pop(name, None)
+    os.environ.update(name_variables(description))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def run_command(*arguments: str) -> None:

@@ -105,6 +105,8 @@ class Watch:
         for happened, moment in _told_by_record(run):
             if happened(run) and not (self._last is not None and happened(self._last)):
                 yield moment
+        if not run.ended and run.reason and (self._last is None or self._last.reason != run.reason):
+            yield Moment(run.updated_ms, f"ledger   {run.status}: {run.reason}")
 
 
 def _told_by_record(run: Run) -> list[tuple[Callable[[Run], object], Moment]]:
