@@ -77,7 +77,7 @@ class AwsAccount:
             began_ms = _now_ms()
             with translated("lambda:ListVersionsByFunction"):
                 listed = self.functions.list_versions_by_function(FunctionName=str(function), MaxItems=2)["Versions"]
-            found = any(version["Version"] != "$LATEST" for version in listed)
+            found = any(version.get("Version") != "$LATEST" for version in listed)
             self._versions[function] = (began_ms, found)
         return found
 
