@@ -35,13 +35,17 @@ def local_aws(engine: str) -> Iterator[None]:
         Failed: It doesn't come up.
     """
     theirs, ours = os.pipe()
-    with os.fdopen(theirs) as lifeline, os.fdopen(ours, "wb", buffering=0) as held:
-        with _ended_by_sigterm(held.close), _started(engine, lifeline, held.close) as process:
-            line = process.stdout.readline() if process.stdout else ""
-            if not line:
-                raise Failed("the local AWS did not come up; it has said why above")
-            with _pointed_at(json.loads(line)):
-                yield
+    with (
+        os.fdopen(theirs) as lifeline,
+        os.fdopen(ours, "wb", buffering=0) as held,
+        _ended_by_sigterm(held.close),
+        _started(engine, lifeline, held.close) as process,
+    ):
+        line = process.stdout.readline() if process.stdout else ""
+        if not line:
+            raise Failed("the local AWS did not come up; it has said why above")
+        with _pointed_at(json.loads(line)):
+            yield
 
 
 @contextmanager
