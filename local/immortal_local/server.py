@@ -42,6 +42,7 @@ Engine = Literal["process", "docker"]
 ACCESS_KEY_ID = "AKIAIMMORTALLOCAL001"
 SECRET_ACCESS_KEY = "immortal-local-is-no-secret"  # noqa: S105  # the emulator checks no signature
 _POLL_S = 0.02
+_LOOK_S = 0.5
 
 _one_at_a_time = threading.Lock()
 
@@ -259,4 +260,5 @@ def up(
         sys.stdout.flush()
         if announced is not None:
             announced(local.describe())
-        stopping.wait()
+        while not stopping.wait(_LOOK_S):  # a signal that comes right before an endless wait would be lost in it
+            pass
