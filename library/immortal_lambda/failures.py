@@ -1,12 +1,11 @@
 """Why Lambda gave up, as one of a few classes that policy can name."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from immortal_lambda.quotes import shorten
 
 FailureClass = Literal["timeout", "memory", "disk", "crash", "error", "throttled", "never_ran", "unknown"]
-FAILURE_CLASSES: tuple[FailureClass, ...] = get_args(FailureClass)
 
 MESSAGE_BYTES = 1024
 """How much of Lambda's last word is kept: a destination's record repeats up to 6 MB of it, an item holds 400 KB."""

@@ -171,7 +171,9 @@ class ExecutionEnvironment:
         shutil.rmtree(self._root, ignore_errors=True)
 
     def _get_ready(self, invocation: Invocation, timeout_s: float | None) -> _Process | Errored:
-        """Bring a process to the point where it asks for an event."""
+        """Bring a process to the point where it asks for an event; an environment that was stopped starts none."""
+        if self._stopped:
+            return interrupted(invocation.request_id)
         if self._process is not None:
             if self._await_ready(self._process, invocation, INIT_LIMIT_S) is None:
                 return self._process

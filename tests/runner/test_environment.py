@@ -401,6 +401,18 @@ def wait_for_line(log: MemoryLog, line: str) -> None:
         time.sleep(0.01)
 
 
+def interrupt_when_ready(
+    environment: ExecutionEnvironment, log: MemoryLog, *, grace_s: float, event: Any = None
+) -> Outcome:
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment, event)))
+    thread.start()
+    wait_for_line(log, "ready")
+    environment.interrupt(grace_s)
+    thread.join(15)
+    return outcomes[0]
+
+
 def test_an_interrupted_handler_that_finishes_within_its_grace_has_finished(
     environments: Environments, log: MemoryLog
 ) -> None:
@@ -413,13 +425,8 @@ def test_an_interrupted_handler_that_finishes_within_its_grace_has_finished(
         "  while not asked: time.sleep(0.01)\n"
         "  return 'saved'"
     )
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment)))
-    thread.start()
-    wait_for_line(log, "ready")
-    environment.interrupt(grace_s=10)
-    thread.join(10)
-    assert returned(outcomes[0]) == "saved"
+    outcome = interrupt_when_ready(environment, log, grace_s=10)
+    assert returned(outcome) == "saved"
 
 
 @pytest.mark.parametrize("about", ["pass", "signal.signal(signal.SIGTERM, signal.SIG_IGN)"], ids=["no handler", "deaf"])
@@ -431,16 +438,11 @@ def test_a_handler_that_knows_nothing_of_sigterm_may_finish_within_its_grace(
         f"import signal, time\ndef handler(event, context):\n  {about}\n  print('ready', flush=True)\n"
         "  time.sleep(event)\n  return 'done'"
     )
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment, works_s)))
-    thread.start()
-    wait_for_line(log, "ready")
-    environment.interrupt(grace_s)
-    thread.join(15)
+    outcome = interrupt_when_ready(environment, log, grace_s=grace_s, event=works_s)
     if works_s < grace_s:
-        assert returned(outcomes[0]) == "done"
+        assert returned(outcome) == "done"
     else:
-        assert errored(outcomes[0]).family == "interrupted"
+        assert errored(outcome).family == "interrupted"
 
 
 def test_a_setuid_program_makes_nobody_root(environments: Environments) -> None:
@@ -472,21 +474,17 @@ def test_an_error_after_sigterm_is_an_interruption_and_no_failure(environments: 
         "  print('ready', flush=True)\n"
         "  time.sleep(60)"
     )
-    outcomes: list[Outcome] = []
-    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment)))
-    thread.start()
-    wait_for_line(log, "ready")
-    environment.interrupt(grace_s=10)
-    thread.join(10)
-    assert errored(outcomes[0]).family == "interrupted"
+    outcome = interrupt_when_ready(environment, log, grace_s=10)
+    assert errored(outcome).family == "interrupted"
 
 
 def test_a_log_that_takes_nothing_does_not_keep_the_environment_from_ending(
     environments: Environments, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    closed = threading.Event()
+    entered, closed = threading.Event(), threading.Event()
 
     def stuck(_data: bytes) -> None:
+        entered.set()
         closed.wait()
 
     environment = environments("def handler(event, context): print('x' * 1_000_000)")
@@ -494,11 +492,15 @@ def test_a_log_that_takes_nothing_does_not_keep_the_environment_from_ending(
     monkeypatch.setattr(log, "close", closed.set)
     thread = threading.Thread(target=lambda: invoke(environment), daemon=True)
     thread.start()
+    assert entered.wait(10)
     stopper = threading.Thread(target=environment.stop, daemon=True)
     stopper.start()
     stopper.join(20)
     assert closed.is_set()
     assert not stopper.is_alive()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert errored(invoke(environment)).family == "interrupted"
 
 
 def test_nothing_is_left_behind(environments: Environments) -> None:
