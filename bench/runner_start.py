@@ -16,7 +16,7 @@ from immortal_lambda.aws import client, open_ledger
 from immortal_lambda.failures import Failure
 from immortal_lambda.payloads import Inline
 from immortal_lambda.runs import Origin, Run
-from immortal_runner.runtime_api import Answered, Invocation, RuntimeApi
+from immortal_runner.runtime_api.server import Answered, Invocation, RuntimeApi
 
 ROUNDS = 9
 LIMIT_MS = 500

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from immortal_lambda.errors import ImmortalError
-from immortal_runner.distributions import top_level_files, with_requirements
+from immortal_runner.runtimes.distributions import top_level_files, with_requirements
 
 RUNTIME_PACKAGES = ("boto3", "h11")
 OWN_PACKAGES = ("immortal_lambda", "immortal_runner")

@@ -13,8 +13,8 @@ from immortal_lambda.errors import ImmortalError
 from immortal_runner.attempt import Attempt
 from immortal_runner.aws import AwsAccount
 from immortal_runner.exit_codes import ExitCode
-from immortal_runner.machine import this_machine
 from immortal_runner.metadata import read_task_arn
+from immortal_runner.runtimes.machine import this_machine
 from immortal_runner.settings import BEATS_PER_LEASE, read_settings
 from immortal_runner.stop import StopSignal
 

@@ -17,17 +17,17 @@ from immortal_lambda.errors import AccessRefused, ImmortalError, ServiceUnavaila
 from immortal_lambda.ledger import Claim, LeaseLost, Ledger, NotClaimable, Place, RunUnknown
 from immortal_lambda.payloads import Bucket, Payload, fetch, keep
 from immortal_lambda.runs import Run, RunError
-from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
+from immortal_runner.code.fetch import Download, download_all
+from immortal_runner.code.function import Function, read_function
+from immortal_runner.code.layout import Layout, lay_out
 from immortal_runner.differences import describe_differences, join_notes
-from immortal_runner.environment import ExecutionEnvironment
+from immortal_runner.execution.credentials import EndpointCredentials, TemporaryCredentials
+from immortal_runner.execution.environment import ExecutionEnvironment
+from immortal_runner.execution.logs import LogStream, new_stream_name
+from immortal_runner.execution.outcomes import Errored, Outcome, Returned
 from immortal_runner.exit_codes import ExitCode, exit_code_of
-from immortal_runner.fetch import Download, download_all
-from immortal_runner.function import Function, read_function
 from immortal_runner.heartbeat import Heartbeat
-from immortal_runner.layout import Layout, lay_out
-from immortal_runner.logs import LogStream, new_stream_name
-from immortal_runner.outcomes import Errored, Outcome, Returned
-from immortal_runner.runtime_api import Invocation
+from immortal_runner.runtime_api.server import Invocation
 from immortal_runner.settings import Settings
 from immortal_runner.stop import StopSignal
 

@@ -8,9 +8,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from immortal_lambda.aws import client, error_code, translated
 from immortal_lambda.errors import AccessRefused
-from immortal_runner.credentials import TemporaryCredentials
-from immortal_runner.function import FunctionRefused
-from immortal_runner.logs import CloudWatchLogStream, LogEvent, LogsUnavailable
+from immortal_runner.code.function import FunctionRefused
+from immortal_runner.execution.credentials import TemporaryCredentials
+from immortal_runner.execution.logs import CloudWatchLogStream, LogEvent, LogsUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient

@@ -5,7 +5,7 @@ import sys
 from datetime import UTC, datetime
 
 from immortal_lambda.runs import Run
-from immortal_runner.function import Function
+from immortal_runner.code.function import Function
 
 
 def describe_differences(function: Function, run: Run) -> str:

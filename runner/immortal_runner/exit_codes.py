@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from immortal_runner.outcomes import Errored, Outcome
+from immortal_runner.execution.outcomes import Errored, Outcome
 
 
 class ExitCode(IntEnum):

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import docker
 
-from immortal_runner.distributions import with_requirements
-from immortal_runner.machine import BOOTSTRAP
+from immortal_runner.runtimes.distributions import with_requirements
+from immortal_runner.runtimes.machine import BOOTSTRAP
 
 NAME = "immortal-test-base:python3.11"
 _BARE = "immortal-test-base:bare"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from immortal_runner.credentials import Credentials, StaticCredentials
-from immortal_runner.environment import ExecutionEnvironment
-from immortal_runner.layout import lay_out
-from immortal_runner.machine import this_machine
+from immortal_runner.code.layout import lay_out
+from immortal_runner.execution.credentials import Credentials, StaticCredentials
+from immortal_runner.execution.environment import ExecutionEnvironment
+from immortal_runner.runtimes.machine import this_machine
 from support.functions import FUNCTION, Environments, MemoryLog, make_zip
 from support.needs import need
 
@@ -39,7 +39,7 @@ def make_environments(
     machine = this_machine()
     if room:
         need("namespaces", here=machine.rooms)
-    monkeypatch.setattr("immortal_runner.environment.this_machine", lambda: replace(machine, rooms=room))
+    monkeypatch.setattr("immortal_runner.execution.environment.this_machine", lambda: replace(machine, rooms=room))
     made: list[ExecutionEnvironment] = []
 
     def make(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from immortal_runner.archive import ArchiveRefused, extract
+from immortal_runner.code.archive import ArchiveRefused, extract
 
 
 def entry(name: str, mode: int, *, system: int = 3) -> zipfile.ZipInfo:
@@ -161,7 +161,7 @@ def test_an_entry_longer_than_it_says_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_refused_before_it_goes_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("immortal_runner.archive.MAX_UNZIPPED_BYTES", 1000)
+    monkeypatch.setattr("immortal_runner.code.archive.MAX_UNZIPPED_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("zeros", b"\0" * 100_000)
     with pytest.raises(ArchiveRefused, match="bomb"):

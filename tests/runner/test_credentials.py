@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from immortal_lambda.errors import ServiceUnavailable
-from immortal_runner.credentials import EndpointCredentials, StaticCredentials, TemporaryCredentials
+from immortal_runner.execution.credentials import EndpointCredentials, StaticCredentials, TemporaryCredentials
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 

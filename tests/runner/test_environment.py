@@ -10,12 +10,12 @@ from typing import Any
 import psutil
 import pytest
 
-from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
-from immortal_runner.environment import ExecutionEnvironment
-from immortal_runner.machine import this_machine
-from immortal_runner.outcomes import Errored, Outcome, Returned
-from immortal_runner.runtime_api import Invocation
-from immortal_runner.start import _open_to_all
+from immortal_runner.execution.credentials import EndpointCredentials, TemporaryCredentials
+from immortal_runner.execution.environment import ExecutionEnvironment
+from immortal_runner.execution.outcomes import Errored, Outcome, Returned
+from immortal_runner.runtime_api.server import Invocation
+from immortal_runner.runtimes.machine import this_machine
+from immortal_runner.runtimes.start import _open_to_all
 from support.functions import ARN, Environments, MemoryLog
 
 REQUEST_ID = "7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f2c11"

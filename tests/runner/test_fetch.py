@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from immortal_lambda.errors import ServiceUnavailable
-from immortal_runner.fetch import CodeChanged, CodeUnavailable, Download, download_all
+from immortal_runner.code.fetch import CodeChanged, CodeUnavailable, Download, download_all
 
 DATA = bytes(range(256)) * 5000
 SHA256 = base64.b64encode(hashlib.sha256(DATA).digest()).decode()

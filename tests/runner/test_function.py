@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from immortal_runner.function import FunctionRefused, read_function
+from immortal_runner.code.function import FunctionRefused, read_function
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:report-builder"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from immortal_runner.logs import (
+from immortal_runner.execution.logs import (
     EVENT_OVERHEAD_BYTES,
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
@@ -90,7 +90,7 @@ def test_bytes_that_are_no_utf_8_do_not_stop_the_log() -> None:
 
 
 def test_what_is_refused_for_now_is_delivered_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("immortal_runner.logs._RETRY_S", 0.01)
+    monkeypatch.setattr("immortal_runner.execution.logs._RETRY_S", 0.01)
     taker = Taker()
     taker.refusals = [LogsUnavailable("throttled", retryable=True)] * 3
     stream = open_stream(taker)

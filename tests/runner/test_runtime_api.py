@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from immortal_runner.credentials import EndpointCredentials, TemporaryCredentials
-from immortal_runner.outcomes import Errored, Returned
-from immortal_runner.runtime_api import Answered, InitFailed, Invocation, NextAsked, RuntimeApi
+from immortal_runner.execution.credentials import EndpointCredentials, TemporaryCredentials
+from immortal_runner.execution.outcomes import Errored, Returned
+from immortal_runner.runtime_api.server import Answered, InitFailed, Invocation, NextAsked, RuntimeApi
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:report-builder"
 RUNTIME = "/2018-06-01/runtime"

@@ -1,6 +1,6 @@
 from dataclasses import replace
 
-from immortal_runner.variables import Paths, function_variables
+from immortal_runner.execution.variables import Paths, function_variables
 from support.functions import FUNCTION
 
 

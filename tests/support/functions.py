@@ -4,8 +4,8 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from immortal_runner.environment import ExecutionEnvironment
-from immortal_runner.function import Function
+from immortal_runner.code.function import Function
+from immortal_runner.execution.environment import ExecutionEnvironment
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:report-builder"
 

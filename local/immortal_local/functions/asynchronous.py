@@ -18,7 +18,7 @@ from immortal_local.functions.retries import GiveUp, Policy, Retry, after_error,
 from immortal_local.functions.store import Store, Target
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError
-from immortal_runner.outcomes import Errored
+from immortal_runner.execution.outcomes import Errored
 
 __all__ = ["AsynchronousEvents", "Event", "new_trace_header"]
 

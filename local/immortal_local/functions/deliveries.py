@@ -13,7 +13,7 @@ from immortal_local.characters import NOT_XML
 from immortal_local.functions.invoking import Answer
 from immortal_local.functions.store import Target
 from immortal_local.parts import Ground
-from immortal_runner.outcomes import Errored
+from immortal_runner.execution.outcomes import Errored
 
 __all__ = ["Conclusion", "Deliveries", "describe_conclusion", "write_sender_id"]
 

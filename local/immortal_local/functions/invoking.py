@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from immortal_local.functions.pool import Pool
 from immortal_local.functions.store import Target
-from immortal_runner.archive import ArchiveRefused
 from immortal_runner.attempt import LAMBDA_RESULT_BYTES
-from immortal_runner.outcomes import Errored, Family, Outcome, Returned
-from immortal_runner.runtime_api import Invocation
+from immortal_runner.code.archive import ArchiveRefused
+from immortal_runner.execution.outcomes import Errored, Family, Outcome, Returned
+from immortal_runner.runtime_api.server import Invocation
 
 __all__ = ["Answer", "Invoker"]
 

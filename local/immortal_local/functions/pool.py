@@ -18,11 +18,11 @@ from immortal_local.functions.store import Target
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError
 from immortal_runner.aws import open_log_stream, session_name
-from immortal_runner.credentials import StaticCredentials
-from immortal_runner.environment import ExecutionEnvironment
-from immortal_runner.function import Function, FunctionRefused, read_function
-from immortal_runner.layout import Layout, make_scratch
-from immortal_runner.logs import new_stream_name
+from immortal_runner.code.function import Function, FunctionRefused, read_function
+from immortal_runner.code.layout import Layout, make_scratch
+from immortal_runner.execution.credentials import StaticCredentials
+from immortal_runner.execution.environment import ExecutionEnvironment
+from immortal_runner.execution.logs import new_stream_name
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient

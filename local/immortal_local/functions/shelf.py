@@ -8,7 +8,7 @@ from pathlib import Path
 
 from immortal_local.functions.store import Version
 from immortal_local.wire import ApiError
-from immortal_runner.layout import Layout, lay_out
+from immortal_runner.code.layout import Layout, lay_out
 
 __all__ = ["Key", "Shelf"]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from immortal_runner.archive import extract
+from immortal_runner.code.archive import extract
 
 
 @dataclass(frozen=True, slots=True)

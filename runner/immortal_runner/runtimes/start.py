@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from immortal_runner.layout import Layout
-from immortal_runner.machine import Machine, identity
-from immortal_runner.variables import Paths
+from immortal_runner.code.layout import Layout
+from immortal_runner.execution.variables import Paths
+from immortal_runner.runtimes.machine import Machine, identity
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from immortal_runner.function import Function
+from immortal_runner.code.function import Function
 
 RESERVED = frozenset(
     {

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from immortal_runner.machine import SANDBOX
+from immortal_runner.runtimes.machine import SANDBOX
 
 _SANDBOX_END_S = 3.0
 

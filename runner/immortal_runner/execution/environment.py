@@ -11,18 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
 
-from immortal_runner import report
-from immortal_runner.child import Child
-from immortal_runner.credentials import Credentials, EndpointCredentials
-from immortal_runner.function import Function
-from immortal_runner.layout import Layout
-from immortal_runner.logs import LogStream
-from immortal_runner.machine import this_machine
-from immortal_runner.outcomes import Errored, Outcome, exited, interrupted, skipped, timed_out
-from immortal_runner.output import Output
-from immortal_runner.runtime_api import Answered, InitFailed, Invocation, NextAsked, RuntimeApi, RuntimeEvent
-from immortal_runner.start import lay_out_runtime, plan_start
-from immortal_runner.variables import function_variables
+from immortal_runner.code.function import Function
+from immortal_runner.code.layout import Layout
+from immortal_runner.execution import report
+from immortal_runner.execution.child import Child
+from immortal_runner.execution.credentials import Credentials, EndpointCredentials
+from immortal_runner.execution.logs import LogStream
+from immortal_runner.execution.outcomes import Errored, Outcome, exited, interrupted, skipped, timed_out
+from immortal_runner.execution.output import Output
+from immortal_runner.execution.variables import function_variables
+from immortal_runner.runtime_api.server import Answered, InitFailed, Invocation, NextAsked, RuntimeApi, RuntimeEvent
+from immortal_runner.runtimes.machine import this_machine
+from immortal_runner.runtimes.start import lay_out_runtime, plan_start
 
 INIT_LIMIT_S = 10.0
 """How long Lambda lets the code outside the handler run; then it starts over under the function's own limit."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from immortal_runner.distributions import top_level_files, with_requirements
+from immortal_runner.runtimes.distributions import top_level_files, with_requirements
 
-SANDBOX = Path(__file__).with_name("sandbox.py")
-BOOTSTRAP = Path(__file__).with_name("bootstrap.py")
+SANDBOX = Path(__file__).parents[1] / "execution/sandbox.py"
+BOOTSTRAP = Path(__file__).with_name("python_bootstrap.py")
 BASE_IMAGE_BOOTSTRAP = Path("/var/runtime/bootstrap")
 
 SANDBOX_UID, SANDBOX_GID = 993, 990

@@ -21,8 +21,8 @@ from typing import Any
 import h11
 
 from immortal_lambda.errors import ImmortalError
-from immortal_runner.credentials import EndpointCredentials
-from immortal_runner.outcomes import Errored, Outcome, Returned, read_error
+from immortal_runner.execution.credentials import EndpointCredentials
+from immortal_runner.execution.outcomes import Errored, Outcome, Returned, read_error
 
 UNLIMITED_MS = 2_000_000_000
 """The deadline of an invocation that has none, counted from now: 23 days.

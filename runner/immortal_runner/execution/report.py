@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
-from immortal_runner.outcomes import Errored, Outcome
+from immortal_runner.execution.outcomes import Errored, Outcome
 
 
 @dataclass(frozen=True, slots=True)

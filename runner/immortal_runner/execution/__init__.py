@@ -1,0 +1,1 @@
+"""The execution environment: a function's process, from start to outcome."""

@@ -1,0 +1,1 @@
+"""The servers that the code inside an execution environment talks to: the Runtime API and the Extensions API."""
