@@ -1,6 +1,6 @@
 """A function as GetFunction describes it, and the reasons not to run it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,18 +15,37 @@ class FunctionRefused(ImmortalError):
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """A container image that a function is.
+
+    Attributes:
+        uri: With the digest that Lambda resolved.
+        entry_point: What replaces the image's own; None where nothing does, as for the next two.
+    """
+
+    uri: str
+    entry_point: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+    working_directory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One version of a function.
 
     Attributes:
         arn: Unqualified.
         version: Number or ``$LATEST``.
+        runtime: For example ``python3.13``; empty for a container image, as is the handler.
         timeout_s: Lambda's limit, in seconds; the rerun has none.
         variables: The customer's own environment; never logged.
         code_sha256: Base64, as Lambda gives it.
         layers: ARNs of layer versions, in the order in which they are merged.
         log_format: ``Text`` or ``JSON``.
         last_modified: ISO 8601 with milliseconds and ``+0000``.
+        application_log_level: From here on the function's own JSON lines are kept; empty with the text format.
+        system_log_level: From here on the platform's own JSON lines are kept; empty with the text format.
+        image: None for a function that is a zip.
 
     Source: Lambda API reference, "GetFunction".
     """
@@ -48,6 +67,8 @@ class Function:
     architecture: str
     last_modified: str
     application_log_level: str = ""
+    system_log_level: str = ""
+    image: Image | None = None
 
     @property
     def region(self) -> str:
@@ -69,8 +90,8 @@ def read_function(answer: Mapping[str, Any]) -> Function:
         name=configuration["FunctionName"],
         arn=str(arn),
         version=configuration["Version"],
-        runtime=configuration["Runtime"],
-        handler=configuration["Handler"],
+        runtime=configuration.get("Runtime", ""),
+        handler=configuration.get("Handler", ""),
         timeout_s=configuration["Timeout"],
         memory_mb=configuration.get("MemorySize", DEFAULT_MEMORY_MB),
         role_arn=configuration["Role"],
@@ -83,7 +104,26 @@ def read_function(answer: Mapping[str, Any]) -> Function:
         architecture=(configuration.get("Architectures") or ["x86_64"])[0],
         last_modified=configuration["LastModified"],
         application_log_level=logging.get("ApplicationLogLevel", ""),
+        system_log_level=logging.get("SystemLogLevel", ""),
+        image=_read_image(answer),
     )
+
+
+def _read_image(answer: Mapping[str, Any]) -> Image | None:
+    if answer["Configuration"].get("PackageType") != "Image":
+        return None
+    code = answer["Code"]
+    config = answer["Configuration"].get("ImageConfigResponse", {}).get("ImageConfig", {})
+    return Image(
+        code.get("ResolvedImageUri") or code["ImageUri"],
+        entry_point=_words(config.get("EntryPoint")),
+        command=_words(config.get("Command")),
+        working_directory=config.get("WorkingDirectory") or None,
+    )
+
+
+def _words(words: Sequence[str] | None) -> tuple[str, ...] | None:
+    return tuple(words) if words else None
 
 
 def _refuse(configuration: Mapping[str, Any]) -> None:

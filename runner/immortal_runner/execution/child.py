@@ -9,11 +9,35 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from immortal_runner.runtimes.machine import SANDBOX
 
 _SANDBOX_END_S = 3.0
+
+
+class FunctionProcess(Protocol):
+    """A running function, wherever it runs."""
+
+    def terminate(self) -> None:
+        """Ask the function to end: SIGTERM, as ECS and Lambda do."""
+        ...
+
+    def catches_sigterm(self) -> bool:
+        """Whether the function has a handler of its own for SIGTERM; without one, the signal would just kill it."""
+        ...
+
+    def kill(self) -> None:
+        """End the function and everything that it started, and wait for that."""
+        ...
+
+    def wait(self, timeout_s: float) -> bool:
+        """Whether the function ends within a time."""
+        ...
+
+    def peak_memory_mb(self) -> int:
+        """The most memory that the function's first process held so far, in MB; 0 where nothing tells."""
+        ...
 
 
 class Child:

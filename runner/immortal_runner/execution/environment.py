@@ -14,7 +14,7 @@ from typing import assert_never
 from immortal_runner.code.function import Function
 from immortal_runner.code.layout import Layout
 from immortal_runner.execution import report
-from immortal_runner.execution.child import Child
+from immortal_runner.execution.child import FunctionProcess
 from immortal_runner.execution.credentials import Credentials, EndpointCredentials
 from immortal_runner.execution.logs import LogStream
 from immortal_runner.execution.outcomes import Errored, Outcome, exited, interrupted, skipped, timed_out
@@ -50,7 +50,7 @@ _Event = RuntimeEvent | _Exited | _InterruptAsked
 class _Process:
     """A running child, the server that it alone talks to, and what both tell."""
 
-    child: Child
+    child: FunctionProcess
     api: RuntimeApi
     events: "queue.SimpleQueue[_Event]"
 
@@ -207,10 +207,8 @@ class ExecutionEnvironment:
             credentials=self._credentials.variables(api.address),
             extra=self._variables,
         )
-        child = Child(
-            {**self._start.order, "env": variables},
-            output=self._output.write_end,
-            on_exit=lambda status: events.put(_Exited(status)),
+        child = self._start.run(
+            variables, output=self._output.write_end, on_exit=lambda status: events.put(_Exited(status))
         )
         self._process = _Process(child, api, events)
         if self._interrupt is not None:

@@ -1,12 +1,13 @@
 """How a function's process is started on this machine."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from immortal_runner.code.layout import Layout
+from immortal_runner.execution.child import Child, FunctionProcess
 from immortal_runner.execution.variables import Paths
 from immortal_runner.runtimes.machine import Machine, identity
 
@@ -22,6 +23,16 @@ class Start:
 
     order: Mapping[str, Any]
     paths: Paths
+
+    def run(self, variables: Mapping[str, str], *, output: int, on_exit: Callable[[int], None]) -> FunctionProcess:
+        """Start the process.
+
+        Args:
+            variables: Everything that it finds in its environment.
+            output: The descriptor that its standard output and error go to.
+            on_exit: Called once with the exit status, or the negative number of the signal.
+        """
+        return Child({**self.order, "env": variables}, output=output, on_exit=on_exit)
 
 
 def plan_start(machine: Machine, layout: Layout, root: Path) -> Start:
