@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from io import BufferedReader
 from typing import Protocol
 
 from immortal_lambda.errors import ImmortalError
@@ -43,6 +44,19 @@ class Stored:
 Payload = Inline | Stored
 
 
+class Readable(Protocol):
+    """Bytes too many to hold in memory, that can be read more than once."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many they are."""
+        ...
+
+    def open(self) -> BufferedReader:
+        """A new reader, at their beginning."""
+        ...
+
+
 class Bucket(Protocol):
     """All that payloads ask of S3. ``aws.py`` asks boto3; the tests ask a fake."""
 
@@ -55,25 +69,47 @@ class Bucket(Protocol):
         """Store bytes under a key."""
         ...
 
+    def upload(self, key: str, source: BufferedReader) -> None:
+        """Store what a reader gives under a key, piece by piece."""
+        ...
+
     def get(self, bucket: str, key: str) -> bytes | None:
         """Fetch what lies under a key; None when nothing does."""
         ...
 
 
-def keep(data: bytes, *, name: str, bucket: Bucket) -> Payload:
+def keep(data: bytes | Readable, *, name: str, bucket: Bucket) -> Payload:
     """Make a payload of bytes; beyond ``INLINE_BYTES`` they are stored first.
 
     Args:
-        data: Any bytes.
+        data: Any bytes; those that can be opened are never held in memory whole.
         name: What the bytes are, for example ``<run id>/event``; the key is made of it.
         bucket: Where large ones go.
     """
+    if isinstance(data, bytes):
+        return _keep_bytes(data, name, bucket)
+    if data.size_bytes <= INLINE_BYTES:
+        with data.open() as reader:
+            return Inline(reader.read())
+    with data.open() as reader:
+        sha256 = hashlib.file_digest(reader, "sha256").hexdigest()
+    key = _key(name, sha256)
+    with data.open() as reader:
+        bucket.upload(key, reader)
+    return Stored(bucket.name, key, sha256, data.size_bytes)
+
+
+def _keep_bytes(data: bytes, name: str, bucket: Bucket) -> Payload:
     if len(data) <= INLINE_BYTES:
         return Inline(data)
     sha256 = hashlib.sha256(data).hexdigest()
-    key = f"{KEY_PREFIX}{name}/{sha256}"
+    key = _key(name, sha256)
     bucket.put(key, data)
     return Stored(bucket.name, key, sha256, len(data))
+
+
+def _key(name: str, sha256: str) -> str:
+    return f"{KEY_PREFIX}{name}/{sha256}"
 
 
 def fetch(payload: Payload, bucket: Bucket) -> bytes:

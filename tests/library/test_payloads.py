@@ -1,4 +1,5 @@
 from dataclasses import dataclass, field
+from io import BufferedReader, BytesIO
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,9 @@ class Shelf:
 
     def put(self, key: str, data: bytes) -> None:
         self.objects[key] = data
+
+    def upload(self, key: str, source: BufferedReader) -> None:
+        self.objects[key] = source.read()
 
     def get(self, bucket: str, key: str) -> bytes | None:
         assert bucket == self.name
@@ -46,3 +50,24 @@ def test_lost_and_changed_bytes_are_told_apart() -> None:
     del shelf.objects[payload.key]
     with pytest.raises(PayloadLost, match="is gone"):
         fetch(payload, shelf)
+
+
+@dataclass
+class Pages:
+    """Bytes that can be opened and are not to be held."""
+
+    data: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def open(self) -> BufferedReader:
+        return BufferedReader(BytesIO(self.data))
+
+
+@given(size=st.sampled_from([0, INLINE_BYTES, INLINE_BYTES + 1, 3 * INLINE_BYTES]))
+def test_what_can_be_opened_is_kept_as_its_bytes_would_be(size: int) -> None:
+    opened, held, data = Shelf(), Shelf(), b"x" * size
+    assert keep(Pages(data), name="run/result", bucket=opened) == keep(data, name="run/result", bucket=held)
+    assert opened.objects == held.objects

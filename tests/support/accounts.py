@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BufferedReader
 from typing import Any
 
 from immortal_dispatcher.launch import Refused, Started, order_task
@@ -25,6 +26,9 @@ class Bucket:
 
     def put(self, key: str, data: bytes) -> None:
         self.stored[key] = data
+
+    def upload(self, key: str, source: BufferedReader) -> None:
+        self.stored[key] = source.read()
 
     def get(self, bucket: str, key: str) -> bytes | None:
         return self.stored.get(key) if bucket == self.name else None

@@ -10,89 +10,38 @@ Source: Lambda developer guide, "Using the Lambda runtime API"; clients of seven
 import base64
 import json
 import queue
-import socket
+import secrets
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-import h11
 
 from immortal_lambda.errors import ImmortalError
 from immortal_runner.execution.credentials import EndpointCredentials
-from immortal_runner.execution.outcomes import Errored, Outcome, Returned, read_error
+from immortal_runner.execution.outcomes import Errored, Family, Outcome, Returned, read_error
+from immortal_runner.runtime_api.bodies import Body, Spool
+from immortal_runner.runtime_api.connections import Connection, Listener
+from immortal_runner.runtime_api.invocations import (
+    Answered,
+    InitFailed,
+    Invocation,
+    NextAsked,
+    StreamBroken,
+    next_reply,
+)
+from immortal_runner.runtime_api.messages import Extensions, Reply, Request, json_reply, refusal
+from immortal_runner.runtime_api.rules import Standing, knows_response_mode
+from immortal_runner.runtime_api.wire import Garbled, Head, Truncated
 
-UNLIMITED_MS = 2_000_000_000
-"""The deadline of an invocation that has none, counted from now: 23 days.
-
-Larger values make Node's timers fire at once, overflow Java's ``int``, or abort the clients written in C++.
-"""
+MAX_KEPT_BYTES = 16 * 1024 * 1024
+"""How much of a body is kept that is no result; clients post errors of 2 MB."""
 
 _PREFIX = "/2018-06-01/runtime/"
-_HEADER_BYTES = 4 * 1024 * 1024
-_READ_BYTES = 256 * 1024
-_ACCEPTED = {"status": "OK"}
-
-
-@dataclass(frozen=True, slots=True)
-class Invocation:
-    """One event for a function, with everything that its context shows.
-
-    Attributes:
-        event: The original bytes: order, number spelling and all.
-        function_arn: As invoked, alias or version included.
-        deadline_ms: Unix milliseconds; None for no limit.
-        client_context: JSON text.
-    """
-
-    request_id: str
-    event: bytes
-    function_arn: str
-    deadline_ms: int | None = None
-    trace_header: str | None = None
-    client_context: str | None = None
-    cognito_identity: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NextAsked:
-    """The runtime is ready for an event."""
-
-
-@dataclass(frozen=True, slots=True)
-class InitFailed:
-    """The code outside the handler failed."""
-
-    error: Errored
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The handler's outcome was posted."""
-
-    request_id: str
-    outcome: Outcome
-
-
-RuntimeEvent = NextAsked | InitFailed | Answered
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-    trailers: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+_EXTENSIONS_PREFIXES = ("/2020-01-01/extension/", "/2022-07-01/telemetry", "/2020-08-15/logs")
+_ACCEPTED = json_reply(202, {"status": "OK"})
 
 
 class RuntimeApi:
@@ -101,196 +50,276 @@ class RuntimeApi:
     Args:
         events: Where it puts what the runtime does, as ``RuntimeEvent``.
         credentials: Served on the credentials endpoint, if given.
+        extensions: Answers what extensions ask, if given; closed with the server.
+        spool: Folder for results that outgrow memory; the system's folder for temporary files unless given.
+        pollers: How many of them ask for events at the same time: ``AWS_LAMBDA_MAX_CONCURRENCY``.
     """
 
-    def __init__(self, events: "queue.SimpleQueue[Any]", credentials: EndpointCredentials | None = None) -> None:
+    def __init__(
+        self,
+        events: "queue.SimpleQueue[Any]",
+        credentials: EndpointCredentials | None = None,
+        extensions: Extensions | None = None,
+        *,
+        spool: Path | None = None,
+        pollers: int = 1,
+    ) -> None:
         self._events = events
         self._credentials = credentials
-        self._handouts: queue.SimpleQueue[Invocation | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._current: str | None = None
-        self._answered = True
+        self._extensions = extensions
+        self._spool = spool
+        self._pollers = pollers
+        self._changed = threading.Condition()
+        self._standing = Standing()
+        self._waiting: list[Connection] = []
+        self._kept_back: Invocation | None = None
         self._closed = False
-        self._connections: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        threading.Thread(target=self._accept, name="runtime-api", daemon=True).start()
+        self._listener = Listener(self._converse)
 
     @property
     def address(self) -> str:
         """``host:port``, as ``AWS_LAMBDA_RUNTIME_API`` wants it."""
-        host, port = self._listener.getsockname()
-        return f"{host}:{port}"
+        return self._listener.address
+
+    @property
+    def serving(self) -> bool:
+        """Whether it still takes connections."""
+        return self._listener.is_alive
+
+    @property
+    def ready(self) -> bool:
+        """Whether a poller waits for an event right now."""
+        return bool(self._waiting)
 
     def hand_out(self, invocation: Invocation) -> None:
         """Give an invocation to the runtime that asked for one, or asks next."""
-        with self._lock:
-            self._current, self._answered = invocation.request_id, False
-        self._handouts.put(invocation)
+        with self._changed:
+            self._standing = self._standing.handed(invocation.request_id)
+            self._kept_back = invocation
+            self._serve_waiting()
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait, not for ever, until every connection of the runtime has ended, as they do when its process is dead.
+
+        Then everything that it said is among the events: an answer that it just managed to post, a stream that broke.
+        """
+        self._listener.drain(timeout_s)
 
     def close(self) -> None:
         """Stop serving; connections drop, as they do when Lambda takes an environment away."""
-        self._closed = True
-        self._handouts.put(None)
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        if self._extensions is not None:
+            self._extensions.close()
         self._listener.close()
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            with self._lock:
-                self._connections.add(connection)
-            threading.Thread(target=self._serve, args=(connection,), name="runtime-api-connection", daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
+    def _converse(self, connection: Connection) -> None:
         try:
-            with connection, suppress(OSError):
-                self._converse(connection)
+            while not self._closed and self._serve_next(connection):
+                connection.idle_since = time.monotonic()
+        except Garbled as error:
+            connection.send(refusal(400, "InvalidRequest", str(error)), closing=True)
+        except Truncated as error:
+            connection.send(refusal(400, "TruncatedHTTPRequest", str(error)), closing=True)
         finally:
-            with self._lock:
-                self._connections.discard(connection)
+            with self._changed:
+                if connection in self._waiting:
+                    self._waiting.remove(connection)
+                self._changed.notify_all()
 
-    def _converse(self, connection: socket.socket) -> None:
-        protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEADER_BYTES)
-        while not self._closed:
-            try:
-                request = _receive(protocol, connection)
-            except h11.RemoteProtocolError as error:
-                if protocol.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-                    _send(protocol, connection, _refusal(400, "InvalidRequest", str(error)), closing=True)
-                return
-            if request is None:
-                return
-            reply = self._answer(request)
-            if reply is None:
-                return
-            _send(protocol, connection, reply)
-            if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE:
-                return
-            protocol.start_next_cycle()
+    def _serve_next(self, connection: Connection) -> bool:
+        """Wait for a request and answer it; say whether the connection goes on."""
+        head = connection.wire.read_head()
+        return head is not None and self._serve_request(connection, head)
 
-    def _answer(self, request: _Request) -> _Reply | None:
-        match request.method, request.path.removeprefix(_PREFIX).split("/"):
+    def _serve_request(self, connection: Connection, head: Head) -> bool:
+        """Answer one request; say whether the connection goes on."""
+        connection.keeps_alive = head.keeps_alive
+        match head.method, _route(head.path):
             case "GET", ["invocation", "next"]:
-                return self._next()
+                connection.wire.read_body(head, _let_go)
+                connection.idle_since = None
+                reply = self._next(connection)
+                if reply is None:
+                    return self._await_event(connection)
             case "POST", ["invocation", request_id, "response"]:
-                return self._take_response(request_id, request)
+                reply = self._take_response(connection, head, request_id)
+                if reply is None:
+                    return head.keeps_alive
             case "POST", ["invocation", request_id, "error"]:
-                return self._take(request_id, read_error("handler", request.body))
+                request = self._read_whole(connection, head)
+                reply = self._take(connection, request_id, read_error("handler", request.body, request.cut_bytes))
+                if reply is None:
+                    return head.keeps_alive
+            case _:
+                request = self._read_whole(connection, head)
+                connection.idle_since = None
+                reply = self._answer(connection, request)
+                if reply is None:
+                    return False
+        connection.send(reply, closing=not head.keeps_alive)
+        return head.keeps_alive
+
+    def _next(self, connection: Connection) -> Reply | None:
+        """Let a poller wait for an event, which is sent by whoever hands it out."""
+        connection.await_sent()  # of what it asked for before: nobody who hands out waits for it to read
+        with self._changed:
+            after = self._standing.asked()
+            if isinstance(after, Reply):
+                return after
+            self._standing = after
+            self._waiting.append(connection)
+            self._events.put(NextAsked(self._has_skipped()))
+            self._serve_waiting()
+            return None
+
+    def _has_skipped(self) -> bool:
+        """Whether whoever asks for an event leaves the one that it holds unanswered.
+
+        A runtime with one poller has nobody else who could ask, on whatever connection it does. Where there are
+        several, nothing tells: Node's client asks ahead, on the connection of an invocation that it works on.
+        """
+        return self._pollers == 1 and self._standing.busy and self._kept_back is None
+
+    def _serve_waiting(self) -> None:
+        """Send the invocation that was kept back to whoever waits for one, under the lock."""
+        while self._kept_back is not None and self._waiting:
+            connection = self._waiting.pop(0)
+            with suppress(OSError):  # it has gone: the next one, or whoever asks next
+                connection.wire.check_presence()
+                connection.send_soon(next_reply(self._kept_back, time.time_ns() // 1_000_000))
+                self._kept_back = None
+            self._changed.notify_all()
+
+    def _await_event(self, connection: Connection) -> bool:
+        """Wait until a poller was served and says more; False when it has gone instead."""
+        if not connection.wire.wait_for_more():
+            return False
+        with self._changed:  # it asks on without waiting for its answer
+            self._changed.wait_for(lambda: connection not in self._waiting)
+        return not self._closed
+
+    def _take_response(self, connection: Connection, head: Head, request_id: str) -> Reply | None:
+        """Take a result, however long it is and however long it takes; None once that has been said."""
+        after = self._standing.answering(request_id)
+        if isinstance(after, Reply):
+            connection.wire.read_body(head, _let_go)
+            return after
+        mode = head.headers.get("lambda-runtime-function-response-mode", "")
+        if not knows_response_mode(mode):
+            connection.wire.read_body(head, _let_go)
+            return self._refuse_response_mode(connection, request_id, mode)
+        connection.idle_since = None
+        spool = Spool(self._spool)
+        try:
+            trailers = connection.wire.read_body(head, spool.write)
+            return self._take(connection, request_id, _read_response(spool.finish(), trailers))
+        except (Truncated, Garbled):
+            self._events.put(StreamBroken(request_id, spool.finish()))
+            raise
+        except OSError as error:
+            spool.close()
+            outcome = _not_kept(spool.arrived_bytes, error)
+            self._take(connection, request_id, outcome, refusal(507, outcome.error_type, outcome.message))
+            raise  # what is left of it has nowhere to go
+
+    def _refuse_response_mode(self, connection: Connection, request_id: str, mode: str) -> Reply | None:
+        said = f"the function response mode {mode[:80]!r} is unknown; Lambda knows streaming"
+        outcome = _said_by_us("handler", "Runtime.InvalidResponseModeHeader", said)
+        return self._take(connection, request_id, outcome, refusal(400, "InvalidFunctionResponseMode", said))
+
+    def _take(
+        self, connection: Connection, request_id: str, outcome: Outcome, reply: Reply = _ACCEPTED
+    ) -> Reply | None:
+        """Take an invocation's outcome and reply to it; give what it is refused with instead.
+
+        The reply goes first, for the runtime goes on with it while the outcome is looked at; but whatever the runtime
+        says next comes after the outcome, whichever connection it says it on.
+        """
+        connection.await_sent()  # the event itself: nobody shall wait under the lock
+        with self._changed:
+            after = self._standing.answering(request_id)
+            if isinstance(after, Reply):
+                return after
+            self._standing = after
+            with suppress(OSError):  # the client has gone; its answer stands
+                connection.send_soon(reply)
+            self._events.put(Answered(request_id, outcome))
+            return None
+
+    def _take_init_error(self, error: Errored) -> Reply:
+        with self._changed:
+            after = self._standing.init_failed()
+            if isinstance(after, Reply):
+                return after
+            self._standing = after
+            self._events.put(InitFailed(error))
+            return _ACCEPTED
+
+    def _read_whole(self, connection: Connection, head: Head) -> Request:
+        """Read a request whose body is no result."""
+        spool = Spool(self._spool, max_bytes=MAX_KEPT_BYTES)
+        trailers = connection.wire.read_body(head, spool.write)
+        body = spool.finish()
+        try:
+            cut_bytes = spool.arrived_bytes - body.size_bytes
+            return Request(head.method, head.path, head.headers, body.read(), trailers, cut_bytes)
+        finally:
+            body.close()
+
+    def _answer(self, connection: Connection, request: Request) -> Reply | None:
+        if self._extensions is not None and request.path.startswith(_EXTENSIONS_PREFIXES):
+            connection.of_extension = True
+            return self._extensions.answer(request)
+        match request.method, _route(request.path):
             case "POST", ["init", "error"]:
-                self._events.put(InitFailed(read_error("init", request.body)))
-                return _json_reply(202, _ACCEPTED)
+                return self._take_init_error(read_error("init", request.body, request.cut_bytes))
             case "GET", ["", "2018-06-01", "ping"]:
-                return _Reply(200, b"pong")
+                return Reply(200, b"pong")
             case "GET", ["", "2021-04-23", "credentials"] if self._credentials is not None:
-                return self._give_credentials(self._credentials, request)
-        return _refusal(404, "NotFound", f"{request.method} {request.path} is no call of the Runtime API")
-
-    def _next(self) -> _Reply | None:
-        self._events.put(NextAsked())
-        invocation = self._handouts.get()
-        if invocation is None:
-            return None
-        return _Reply(200, invocation.event, tuple(_next_headers(invocation, time.time_ns() // 1_000_000)))
-
-    def _take_response(self, request_id: str, request: _Request) -> _Reply:
-        try:
-            outcome = _read_response(request)
-        except ValueError as error:
-            return _refusal(400, "InvalidTrailer", f"the error in the trailers is not base64: {error}")
-        return self._take(request_id, outcome)
-
-    def _take(self, request_id: str, outcome: Outcome) -> _Reply:
-        with self._lock:
-            if request_id != self._current:
-                return _refusal(400, "InvalidRequestID", f"{request_id} is not the invocation that is under way")
-            if self._answered:
-                return _refusal(403, "InvalidStateTransition", f"{request_id} was answered before")
-            self._answered = True
-        self._events.put(Answered(request_id, outcome))
-        return _json_reply(202, _ACCEPTED)
-
-    def _give_credentials(self, credentials: EndpointCredentials, request: _Request) -> _Reply:
-        if request.headers.get("authorization") != credentials.token:
-            return _refusal(403, "AccessDenied", "the authorization token is not the one in the environment")
-        try:
-            return _json_reply(200, credentials.document())
-        except ImmortalError as error:
-            return _refusal(500, "CredentialsUnavailable", str(error))
+                return _give_credentials(self._credentials, request)
+        return refusal(404, "NotFound", f"{request.method} {request.path[:200]} is no call of the Runtime API")
 
 
-def _next_headers(invocation: Invocation, now_ms: int) -> Iterable[tuple[str, str]]:
-    deadline_ms = now_ms + UNLIMITED_MS if invocation.deadline_ms is None else invocation.deadline_ms
-    yield "Lambda-Runtime-Aws-Request-Id", invocation.request_id
-    yield "Lambda-Runtime-Deadline-Ms", str(deadline_ms)
-    yield "Lambda-Runtime-Invoked-Function-Arn", invocation.function_arn
-    if invocation.trace_header:
-        yield "Lambda-Runtime-Trace-Id", invocation.trace_header
-    if invocation.client_context:
-        yield "Lambda-Runtime-Client-Context", json.dumps(json.loads(invocation.client_context))
-    if invocation.cognito_identity:
-        yield "Lambda-Runtime-Cognito-Identity", invocation.cognito_identity
+def _route(path: str) -> list[str]:
+    return path.partition("?")[0].removeprefix(_PREFIX).split("/")
 
 
-def _read_response(request: _Request) -> Outcome:
-    """Read a response: one that failed half-way says so only in its trailers."""
-    error_type = request.trailers.get("lambda-runtime-function-error-type")
-    if error_type is None:
-        return Returned(request.body)
-    body = base64.b64decode(request.trailers.get("lambda-runtime-function-error-body", ""))
-    return read_error("handler", body or json.dumps({"errorType": error_type, "errorMessage": ""}).encode())
+def _let_go(_piece: bytes) -> None:
+    """Take a body that nobody asked for."""
 
 
-def _receive(protocol: h11.Connection, connection: socket.socket) -> _Request | None:
-    """Read one request whole; None when the client has gone."""
-    head: h11.Request | None = None
-    body = bytearray()
-    while True:
-        event = protocol.next_event()
-        if event is h11.NEED_DATA:
-            if protocol.they_are_waiting_for_100_continue:
-                connection.sendall(protocol.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-            protocol.receive_data(connection.recv(_READ_BYTES))
-        elif isinstance(event, h11.Request):
-            head = event
-        elif isinstance(event, h11.Data):
-            body += event.data
-        elif isinstance(event, h11.EndOfMessage) and head is not None:
-            target = head.target.decode("ascii", "replace")
-            return _Request(head.method.decode(), target, _texts(head.headers), bytes(body), _texts(event.headers))
-        else:
-            return None
+def _give_credentials(credentials: EndpointCredentials, request: Request) -> Reply:
+    if not secrets.compare_digest(request.headers.get("authorization", "").encode(), credentials.token.encode()):
+        return refusal(403, "AccessDenied", "the authorization token is not the one in the environment")
+    try:
+        return json_reply(200, credentials.document())
+    except ImmortalError as error:
+        return refusal(500, "CredentialsUnavailable", str(error))
 
 
-def _send(protocol: h11.Connection, connection: socket.socket, reply: _Reply, *, closing: bool = False) -> None:
-    headers = [
-        ("Content-Type", "application/json"),
-        ("Content-Length", str(len(reply.body))),
-        *reply.headers,
-        *([("Connection", "close")] if closing else []),
-    ]
-    head = protocol.send(h11.Response(status_code=reply.status, headers=headers)) or b""
-    body = protocol.send(h11.Data(data=reply.body)) or b""
-    end = protocol.send(h11.EndOfMessage()) or b""
-    connection.sendall(head + body + end)
+def _read_response(body: Body, trailers: Mapping[str, str]) -> Outcome:
+    """Read a response: one that failed half-way says so only in its trailers, which are empty otherwise."""
+    error_type = trailers.get("lambda-runtime-function-error-type", "")
+    said = trailers.get("lambda-runtime-function-error-body", "")
+    if not (error_type or said):
+        return Returned(body)
+    try:
+        error = base64.b64decode(said, validate=True)
+    except ValueError:
+        error = said.encode()
+    if not error:
+        error = json.dumps({"errorType": error_type, "errorMessage": ""}).encode()
+    return replace(read_error("handler", error), partial=body)
 
 
-def _texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    return {name.decode().lower(): value.decode("utf-8", "replace") for name, value in headers}
+def _not_kept(arrived_bytes: int, error: OSError) -> Errored:
+    said = f"the result could not be kept: {error.strerror or error} after {arrived_bytes} bytes"
+    return _said_by_us("disk", "Runtime.ResultNotKept", said)
 
 
-def _json_reply(status: int, said: Mapping[str, str]) -> _Reply:
-    return _Reply(status, json.dumps(said).encode())
-
-
-def _refusal(status: int, error_type: str, message: str) -> _Reply:
-    return _json_reply(status, {"errorMessage": message, "errorType": error_type})
+def _said_by_us(family: Family, error_type: str, message: str) -> Errored:
+    body = json.dumps({"errorType": error_type, "errorMessage": message}).encode()
+    return Errored(family, error_type, message, body)
