@@ -12,6 +12,8 @@ class ExitCode(IntEnum):
     HANDLER_ERROR = 10
     INIT_ERROR = 11
     PROCESS_DIED = 12
+    OUT_OF_MEMORY = 13
+    DISK_FULL = 14
     PARKED = 20
     NOTHING_TO_DO = 21
     LEASE_LOST = 22
@@ -26,6 +28,10 @@ def exit_code_of(outcome: Outcome) -> ExitCode:
             return ExitCode.HANDLER_ERROR
         case Errored(family="init"):
             return ExitCode.INIT_ERROR
+        case Errored(family="memory"):
+            return ExitCode.OUT_OF_MEMORY
+        case Errored(family="disk"):
+            return ExitCode.DISK_FULL
         case Errored(family="interrupted"):
             return ExitCode.RELEASED
         case Errored():

@@ -6,12 +6,28 @@ from pathlib import Path
 
 import pytest
 
+from immortal_lambda.aws import DynamoTable, PayloadBucket
+from immortal_lambda.ledger import Ledger
+from immortal_local.server import LocalAws
 from immortal_runner.code.layout import lay_out
 from immortal_runner.execution.credentials import Credentials, StaticCredentials
 from immortal_runner.execution.environment import ExecutionEnvironment
 from immortal_runner.runtimes.machine import this_machine
 from support.functions import FUNCTION, Environments, MemoryLog, make_zip
 from support.needs import need
+from support.stages import Stage
+
+
+@pytest.fixture
+def stage(local: LocalAws, table: DynamoTable, ledger: Ledger, tmp_path: Path) -> Iterator[Stage]:
+    """A role and a bucket on the local AWS; functions, runs and runners come as a test asks for them."""
+    iam, s3 = local.client("iam"), local.client("s3")
+    if "runner-tests" not in [role["RoleName"] for role in iam.list_roles()["Roles"]]:
+        iam.create_role(RoleName="runner-tests", AssumeRolePolicyDocument="{}")
+    s3.create_bucket(Bucket=f"b-{table.name}", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    stage = Stage(local, table, ledger, PayloadBucket(s3, f"b-{table.name}"), str(tmp_path / "work"))
+    yield stage
+    stage.stop()
 
 
 @pytest.fixture
@@ -48,6 +64,7 @@ def make_environments(
         layers: tuple[Mapping[str, str], ...] = (),
         credentials: Credentials | None = None,
         variables: Mapping[str, str] | None = None,
+        extensions: bool = True,
         **changes: object,
     ) -> ExecutionEnvironment:
         files = {"app.py": files} if isinstance(files, str) else files
@@ -58,6 +75,7 @@ def make_environments(
             credentials=credentials or StaticCredentials("AKIAEXAMPLE", "secret", "token"),
             log=log,
             variables=variables,
+            extensions=extensions,
         )
         made.append(environment)
         return environment

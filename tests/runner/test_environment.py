@@ -4,19 +4,25 @@ import json
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from immortal_runner.execution.credentials import EndpointCredentials, TemporaryCredentials
+from immortal_runner.code.function import FunctionRefused
+from immortal_runner.code.layout import lay_out
+from immortal_runner.execution import logs
+from immortal_runner.execution.credentials import EndpointCredentials, StaticCredentials, TemporaryCredentials
 from immortal_runner.execution.environment import ExecutionEnvironment
+from immortal_runner.execution.logs import CloudWatchLogStream
 from immortal_runner.execution.outcomes import Errored, Outcome, Returned
-from immortal_runner.runtime_api.server import Invocation
+from immortal_runner.runtime_api.bodies import Body
+from immortal_runner.runtime_api.invocations import Invocation
 from immortal_runner.runtimes.machine import this_machine
 from immortal_runner.runtimes.start import _open_to_all
-from support.functions import ARN, Environments, MemoryLog
+from support.functions import ARN, FUNCTION, Environments, MemoryLog, make_zip
 
 REQUEST_ID = "7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f2c11"
 
@@ -30,7 +36,7 @@ def invoke(
 
 def returned(outcome: Outcome) -> Any:
     assert isinstance(outcome, Returned), outcome
-    return json.loads(outcome.result)
+    return json.loads(outcome.result.read())
 
 
 def errored(outcome: Outcome) -> Errored:
@@ -38,44 +44,59 @@ def errored(outcome: Outcome) -> Errored:
     return outcome
 
 
+@pytest.mark.conformance(1, 8)
 @pytest.mark.parametrize("event", [{}, None, "text", 17, {"ü": [1, 2]}], ids=str)
 def test_an_event_comes_back_as_it_was_given(environments: Environments, event: Any) -> None:
-    """Conformance 1 and 8."""
     assert returned(invoke(environments("def handler(event, context): return event"), event)) == event
 
 
+@pytest.mark.conformance(7)
 def test_a_20_mb_event_arrives_whole(environments: Environments) -> None:
-    """Conformance 7."""
     environment = environments("def handler(event, context): return len(event)")
     assert returned(invoke(environment, b'"' + b"x" * 20_000_000 + b'"')) == 20_000_000
 
 
+@pytest.mark.conformance(11)
 def test_a_10_mb_result_is_kept(environments: Environments) -> None:
-    """Conformance 11."""
     assert len(returned(invoke(environments("def handler(event, context): return 'x' * 10_000_000")))) == 10_000_000
 
 
+@pytest.mark.conformance(10)
 def test_a_handler_that_returns_nothing_returns_null(environments: Environments) -> None:
-    """Conformance 10."""
-    assert invoke(environments("def handler(event, context): pass")) == Returned(b"null")
+    assert invoke(environments("def handler(event, context): pass")) == Returned(Body(b"null"))
 
 
+@pytest.mark.conformance(12, 13)
 def test_nan_and_bytes_are_kept_as_they_were_posted(environments: Environments) -> None:
-    """Conformance 12 and 13."""
     environment = environments("def handler(event, context): return float('nan') if event else b'\\xff\\x00'")
-    assert invoke(environment, 1) == Returned(b"NaN")
-    assert invoke(environment, 0) == Returned(b"\xff\x00")
+    assert invoke(environment, 1) == Returned(Body(b"NaN"))
+    assert invoke(environment, 0) == Returned(Body(b"\xff\x00"))
 
 
+@pytest.mark.conformance(16)
 def test_what_the_handler_raises_is_its_error(environments: Environments) -> None:
-    """Conformance 16."""
     error = errored(invoke(environments("def handler(event, context): raise ValueError('x')")))
     assert (error.family, error.error_type, error.message) == ("handler", "ValueError", "x")
     assert "raise ValueError('x')" in "".join(error.stack_trace)
 
 
+@pytest.mark.conformance(9)
+def test_an_event_that_is_no_json_is_an_error_and_the_process_lives(environments: Environments) -> None:
+    environment = environments("import os\ndef handler(event, context): return os.getpid()")
+    process = returned(invoke(environment))
+    assert errored(invoke(environment, b"{no json")).error_type == "Runtime.UnmarshalError"
+    assert returned(invoke(environment)) == process
+
+
+@pytest.mark.conformance(21)
+def test_a_result_that_is_no_json_is_an_error(environments: Environments) -> None:
+    error = errored(invoke(environments("def handler(event, context): return {1}")))
+    assert (error.family, error.error_type) == ("handler", "Runtime.MarshalError")
+
+
+@pytest.mark.conformance(19)
 def test_a_deep_recursion_is_recorded_and_the_process_lives(environments: Environments) -> None:
-    """Conformance 19: its X-Ray header is longer than most servers take."""
+    """Its X-Ray header is longer than most servers take."""
     environment = environments(
         "import os, sys\nsys.setrecursionlimit(10000)\n"
         "def f(n): return f(n + 1)\n"
@@ -86,12 +107,13 @@ def test_a_deep_recursion_is_recorded_and_the_process_lives(environments: Enviro
     assert returned(invoke(environment, 1)) == before
 
 
+@pytest.mark.conformance(20)
 def test_an_error_of_2_mb_is_recorded_whole(environments: Environments) -> None:
-    """Conformance 20."""
     environment = environments("def handler(event, context): raise ValueError('x' * 2_000_000)")
     assert len(errored(invoke(environment)).message) == 2_000_000
 
 
+@pytest.mark.conformance(22, 23)
 @pytest.mark.parametrize(
     ("code", "error_type"),
     [
@@ -103,11 +125,11 @@ def test_an_error_of_2_mb_is_recorded_whole(environments: Environments) -> None:
     ids=["module missing", "syntax", "handler missing", "raises"],
 )
 def test_code_that_cannot_be_loaded_is_an_init_error(environments: Environments, code: str, error_type: str) -> None:
-    """Conformance 22 and 23."""
     error = errored(invoke(environments(code)))
     assert (error.family, error.error_type) == ("init", error_type)
 
 
+@pytest.mark.conformance(24, 25, 26, 27, 28)
 @pytest.mark.parametrize(
     ("code", "says"),
     [
@@ -125,7 +147,6 @@ def test_code_that_cannot_be_loaded_is_an_init_error(environments: Environments,
     ids=["exit at import", "exit", "builtin exit", "exit 0", "killed", "segfault", "abort"],
 )
 def test_a_process_that_dies_says_how(environments: Environments, log: MemoryLog, code: str, says: str) -> None:
-    """Conformance 24 to 28."""
     error = errored(invoke(environments(code)))
     assert (error.family, error.error_type) == ("exit", "Runtime.ExitError")
     assert error.message == f"RequestId: {REQUEST_ID} Error: {says}"
@@ -133,8 +154,8 @@ def test_a_process_that_dies_says_how(environments: Environments, log: MemoryLog
     assert f"END RequestId: {REQUEST_ID}" in log.text
 
 
+@pytest.mark.conformance(37)
 def test_after_a_crash_the_next_event_finds_a_new_process(environments: Environments) -> None:
-    """Conformance 37."""
     environment = environments(
         "import os\nstate = []\ndef handler(e, c):\n  state.append(1)\n  return os._exit(1) if e else len(state)"
     )
@@ -144,8 +165,8 @@ def test_after_a_crash_the_next_event_finds_a_new_process(environments: Environm
     assert returned(invoke(environment, 0)) == 1
 
 
+@pytest.mark.conformance(38)
 def test_a_process_that_answers_and_then_dies_has_answered(environments: Environments) -> None:
-    """Conformance 38."""
     code = (
         "import os, threading, time\n"
         "def handler(e, c):\n"
@@ -186,21 +207,21 @@ def test_the_kill_takes_everything_that_the_handler_started(environments: Enviro
     assert not [each for each in psutil.process_iter(["cmdline"]) if mark in (each.info["cmdline"] or [])]
 
 
+@pytest.mark.conformance(32, 36)
 def test_without_a_limit_the_handler_sees_no_deadline_near(environments: Environments) -> None:
-    """Conformance 32 and 36."""
     environment = environments("def handler(event, context): return context.get_remaining_time_in_millis()")
     for _ in range(2):
         assert 1_990_000_000 < returned(invoke(environment)) <= 2_000_000_000
 
 
+@pytest.mark.conformance(35)
 def test_with_a_limit_the_handler_sees_it(environments: Environments) -> None:
-    """Conformance 35."""
     environment = environments("def handler(event, context): return context.get_remaining_time_in_millis()")
     assert 2_000 < returned(invoke(environment, timeout_s=3)) <= 3_000
 
 
+@pytest.mark.conformance(39, 41, 42, 43)
 def test_the_context_is_the_functions_own(environments: Environments) -> None:
-    """Conformance 39, 41, 42 and 43."""
     environment = environments(
         "def handler(event, c):\n"
         "  return [c.aws_request_id, c.function_name, c.function_version, c.invoked_function_arn,\n"
@@ -225,17 +246,17 @@ def test_the_context_is_the_functions_own(environments: Environments) -> None:
     ]
 
 
+@pytest.mark.conformance(45)
 def test_the_trace_header_is_in_the_environment_while_the_handler_runs(environments: Environments) -> None:
-    """Conformance 45."""
     header = "Root=1-6abf80b9-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=0"
     environment = environments("import os\ndef handler(event, context): return os.environ['_X_AMZN_TRACE_ID']")
     assert returned(invoke(environment, trace_header=header)) == header
 
 
+@pytest.mark.conformance(46, 47, 51)
 def test_the_environment_holds_lambdas_names_and_nothing_of_ours(
     environments: Environments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Conformance 46, 47 and 51."""
     monkeypatch.setenv("IMMORTAL_LEDGER_TABLE", "ours")
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/ours")
     environment = environments(
@@ -262,9 +283,33 @@ def test_our_modules_are_not_on_the_functions_path(environments: Environments) -
     assert returned(invoke(environment, ["immortal_lambda", "immortal_runner", "pytest", "boto3"])) == ["boto3"]
 
 
+@pytest.mark.conformance(53)
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_the_function_holds_no_pipe_but_its_output(environments: Environments) -> None:
+    """That on whose other end the runner's life hangs least of all: who holds it open outlives the runner."""
+    code = """
+import os
+def handler(event, context):
+    held = [f"/proc/self/fd/{number}" for number in range(3, 64)]
+    return [os.readlink(each) for each in held if os.path.lexists(each) and "pipe" in os.readlink(each)]
+"""
+    assert returned(invoke(environments(code))) == []
+
+
+def test_an_environment_that_can_not_be_made_leaves_no_file(tmp_path: Path) -> None:
+    layout = lay_out(make_zip(tmp_path / "0.zip", {"app.py": ""}), [], tmp_path / "root")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    credentials = StaticCredentials("AKIAEXAMPLE", "secret")
+    with pytest.raises(FunctionRefused):
+        ExecutionEnvironment(
+            replace(FUNCTION, runtime="ruby3.3"), layout, credentials=credentials, log=MemoryLog(), scratch=scratch
+        )
+    assert not list(scratch.iterdir())
+
+
 def test_the_function_is_another_user_and_can_write_to_tmp_alone(environments: Environments) -> None:
-    """Conformance 53, as far as this machine allows."""
+    """As far as this machine allows."""
     environment = environments(
         "import os\n"
         "def handler(event, context):\n"
@@ -300,8 +345,8 @@ def test_in_a_room_the_function_sees_lambdas_paths(rooms: Environments) -> None:
     ]
 
 
+@pytest.mark.conformance(59)
 def test_packages_come_from_the_function_then_its_layers_then_the_runtime(environments: Environments) -> None:
-    """Conformance 59."""
     environment = environments(
         {"app.py": "import a, b, c\ndef handler(e, x): return [a.who, b.who, c.who]", "a.py": "who = 'task'"},
         layers=(
@@ -312,8 +357,9 @@ def test_packages_come_from_the_function_then_its_layers_then_the_runtime(enviro
     assert returned(invoke(environment)) == ["task", "layer 1", "layer 2"]
 
 
+@pytest.mark.conformance(61)
 def test_a_function_may_name_its_files_like_the_standard_librarys(environments: Environments) -> None:
-    """Conformance 61: the client has been imported before; whatever the handler decides, it is reported."""
+    """The client has been imported before; whatever the handler decides, it is reported."""
     files = {
         "app.py": "import queue\ndef handler(e, c): return queue.who",
         "json.py": "raise 1",
@@ -324,20 +370,20 @@ def test_a_function_may_name_its_files_like_the_standard_librarys(environments: 
     assert "Runtime.ExitError" not in str(outcome)
 
 
+@pytest.mark.conformance(62)
 @pytest.mark.parametrize("handler", ["a/b.handler", "my-app.handler", "a.b.handler"])
 def test_handlers_are_found_as_lambda_finds_them(environments: Environments, handler: str) -> None:
-    """Conformance 62."""
     code = "def handler(e, c): return 'found'"
     assert returned(invoke(environments({"a/b.py": code, "my-app.py": code}, handler=handler))) == "found"
 
 
+@pytest.mark.conformance(63)
 def test_a_built_in_module_is_no_handler(environments: Environments) -> None:
-    """Conformance 63."""
     assert errored(invoke(environments("", handler="time.handler"))).error_type == "Runtime.BuiltInModuleConflict"
 
 
+@pytest.mark.conformance(72)
 def test_output_is_kept_byte_for_byte_and_in_order(environments: Environments, log: MemoryLog) -> None:
-    """Conformance 72."""
     environment = environments(
         "import os\n"
         "def handler(event, context):\n"
@@ -359,8 +405,8 @@ def test_the_tail_is_what_the_last_invocation_logged(environments: Environments)
     assert "first" not in tail
 
 
+@pytest.mark.conformance(50)
 def test_the_functions_credentials_come_from_an_endpoint_that_wants_its_token(environments: Environments) -> None:
-    """Conformance 50."""
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415
 
     given = TemporaryCredentials("ASIAEXAMPLE", "secret", "session", datetime.now(UTC) + timedelta(hours=1))
@@ -376,8 +422,8 @@ def test_the_functions_credentials_come_from_an_endpoint_that_wants_its_token(en
     assert returned(invoke(environment)) == ["ASIAEXAMPLE", "secret", "session", 403, False]
 
 
+@pytest.mark.conformance(52)
 def test_credentials_are_renewed_before_they_expire(environments: Environments) -> None:
-    """Conformance 52."""
     from datetime import UTC, datetime, timedelta  # noqa: PLC0415
 
     lengths = iter([timedelta(minutes=12), timedelta(hours=1)])
@@ -481,6 +527,7 @@ def test_an_error_after_sigterm_is_an_interruption_and_no_failure(environments: 
 def test_a_log_that_takes_nothing_does_not_keep_the_environment_from_ending(
     environments: Environments, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("immortal_runner.execution.environment._STOP_S", 0.5)
     entered, closed = threading.Event(), threading.Event()
 
     def stuck(_data: bytes) -> None:
@@ -501,6 +548,27 @@ def test_a_log_that_takes_nothing_does_not_keep_the_environment_from_ending(
     thread.join(10)
     assert not thread.is_alive()
     assert errored(invoke(environment)).family == "interrupted"
+
+
+def test_a_log_that_takes_nothing_does_not_hold_up_an_interruption(
+    rooms: Environments, log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "MAX_WAITING_BYTES", 100_000)
+    opened = threading.Event()
+    stream = CloudWatchLogStream(lambda _batch: 0 * opened.wait(), group=log.group, name=log.name)
+    monkeypatch.setattr(log, "write", stream.write)
+    monkeypatch.setattr(log, "lose_patience", getattr(stream, "lose_patience", None), raising=False)
+    environment = rooms("def handler(event, context):\n  while True: print('x' * 10_000, flush=True)")
+    outcomes: list[Outcome] = []
+    thread = threading.Thread(target=lambda: outcomes.append(invoke(environment)), daemon=True)
+    thread.start()
+    while stream._waiting_bytes < logs.MAX_WAITING_BYTES:
+        stream.flush(0.01)
+    environment.interrupt(0.1)
+    thread.join(20)
+    opened.set()
+    stream.close()
+    assert [errored(each).family for each in outcomes] == ["interrupted"]
 
 
 def test_nothing_is_left_behind(environments: Environments) -> None:

@@ -41,6 +41,9 @@ class MemoryLog:
     def write(self, data: bytes) -> None:
         self.data += data
 
+    def end_line(self) -> None:
+        """What was written is kept as it is."""
+
     def flush(self, timeout_s: float) -> None:
         """Everything is there already."""
 
@@ -57,8 +60,10 @@ Environments = Callable[..., ExecutionEnvironment]
 
 
 def make_zip(path: Path, files: Mapping[str, str]) -> Path:
-    """Write a zip of text files."""
+    """Write a zip of text files; a text that begins with ``#!`` is a program."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in files.items():
-            archive.writestr(name, data)
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = (0o755 if data.startswith("#!") else 0o644) << 16
+            archive.writestr(entry, data)
     return path

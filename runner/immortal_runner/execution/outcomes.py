@@ -5,8 +5,10 @@ import signal
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Family = Literal["handler", "init", "exit", "timeout", "interrupted"]
-"""Who had the last word: the handler, the code outside it, the dying process, the time limit, whoever stopped it."""
+from immortal_runner.runtime_api.bodies import Body
+
+Family = Literal["handler", "init", "exit", "timeout", "memory", "disk", "interrupted"]
+"""Who had the last word: the handler, the code outside it, the dying process, what ran out, whoever stopped it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +19,7 @@ class Returned:
         result: What the runtime client posted: JSON as a rule, bytes where a handler returned bytes.
     """
 
-    result: bytes
+    result: Body
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Errored:
     Attributes:
         body: The JSON that Lambda answers as the payload of a function error.
         stack_trace: Lines as the runtime gave them.
+        note: What else an operator should know of it; empty as a rule.
+        partial: What had come of a streamed result before it failed.
     """
 
     family: Family
@@ -34,16 +38,25 @@ class Errored:
     message: str
     body: bytes
     stack_trace: tuple[str, ...] = ()
+    note: str = ""
+    partial: Body | None = None
 
 
 Outcome = Returned | Errored
 
 
-def read_error(family: Family, body: bytes) -> Errored:
+def read_error(family: Family, body: bytes, cut_bytes: int = 0) -> Errored:
     """Read an error that the runtime client posted; a body that is no error object is kept as it is.
 
     Python and Java name the trace ``stackTrace``, Node names it ``trace``; Go gives objects instead of lines.
+
+    Args:
+        body: What was kept of it.
+        cut_bytes: How much of its end was not.
     """
+    if cut_bytes:
+        said_bytes = f"the error has {len(body) + cut_bytes} bytes, of which {len(body)} were kept: "
+        return Errored(family, "Runtime.Unknown", said_bytes + body.decode("utf-8", "replace"), body)
     try:
         said: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -72,9 +85,36 @@ def exited(request_id: str, status: int) -> Errored:
     return _said_by_platform("exit", "Runtime.ExitError", request_id, describe_exit(status))
 
 
+def out_of_memory(request_id: str) -> Errored:
+    """The outcome of a process that the kernel killed because memory had run out.
+
+    Source: logs of functions that ran out of memory, as their users published them from 2023 to 2026: the message is
+    that of any kill, the error type of REPORT is this one.
+    """
+    return _said_by_platform("memory", "Runtime.OutOfMemory", request_id, describe_exit(-signal.SIGKILL))
+
+
 def skipped(request_id: str) -> Errored:
     """The outcome of an invocation that the runtime never answered: it asked for the next one instead."""
     return _said_by_platform("exit", "Runtime.ExitError", request_id, "Runtime asked for the next event unanswered")
+
+
+def invalid_entrypoint(request_id: str, fault: str) -> Errored:
+    """The outcome of a function whose program can't be started.
+
+    Source: errors that users of Lambda reported from 2020 to 2025.
+    """
+    return _said_by_platform("init", "Runtime.InvalidEntrypoint", request_id, fault)
+
+
+def never_asked(request_id: str, limit_s: float) -> Errored:
+    """The outcome of a container image whose program runs and never asks for an event."""
+    fault = (
+        f"the image asked for no event within {limit_s:.0f} seconds: it starts no runtime client, or it always starts "
+        "Lambda's emulator. Next step: let its entry script start the emulator only where AWS_LAMBDA_RUNTIME_API is "
+        "not set, as AWS's base images do"
+    )
+    return _said_by_platform("init", "Runtime.NeverAsked", request_id, fault)
 
 
 def timed_out(request_id: str, timeout_s: float) -> Errored:

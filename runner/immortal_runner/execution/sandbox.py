@@ -25,6 +25,13 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 _SHARED = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "sys", "usr", "run/systemd/resolve")
 """What the code finds of the machine, below ``/``: programs, libraries, devices and how names are resolved."""
 
+_NAME_FILES = ("passwd", "group", "hosts")
+_LOOPBACK_NAMES = "127.0.0.1 sandbox.localdomain sandbox"
+"""What extensions call the machine when they ask for telemetry. Source: Lambda developer guide, "Telemetry API"."""
+
+_FIRST_TO_DIE = "1000"
+"""The code's ``oom_score_adj``: where memory runs out, the kernel takes the code, never the runner beside it."""
+
 _CANNOT_START = 126
 
 
@@ -33,6 +40,7 @@ def main() -> NoReturn:
     order = json.loads(sys.stdin.buffer.read())
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.set_inheritable(0, True)  # noqa: FBT003  # positional only
+    os.set_inheritable(order["lifeline"], False)  # noqa: FBT003  # the code could hold it open, and outlive the runner
     if order["room"]:
         _run_in_room(order)
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -69,6 +77,7 @@ def _start_code(order: dict[str, Any]) -> int:
         return code
     try:
         os.setsid()
+        _offer_to_oom_killer()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_NOFILE, (order["open_files"], order["open_files"]))
@@ -76,6 +85,8 @@ def _start_code(order: dict[str, Any]) -> int:
             os.setgroups([])
             os.setgid(order["gid"])
             os.setuid(order["uid"])
+        # After the change of user, which takes it off again: whoever kills the sandbox kills the code.
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "give up new privileges")  # no setuid program helps
         os.umask(0o022)
         os.chdir(order["cwd"])
@@ -83,6 +94,13 @@ def _start_code(order: dict[str, Any]) -> int:
     except OSError as error:
         os.write(2, f"cannot start {order['argv'][0]}: {error.strerror}\n".encode())
     os._exit(_CANNOT_START)
+
+
+def _offer_to_oom_killer() -> None:
+    try:
+        Path("/proc/self/oom_score_adj").write_text(_FIRST_TO_DIE)
+    except OSError:
+        return  # a kernel without it takes whom it takes
 
 
 def _supervise(order: dict[str, Any], code: int, saying: int | None = None) -> NoReturn:
@@ -181,7 +199,7 @@ def _close_room(order: dict[str, Any]) -> None:
     _check(_libc.mount(b"tmpfs", bytes(root), b"tmpfs", 0, b"mode=755"), "mount a root")
     for name in _SHARED:
         _share(Path("/") / name, root / name)
-    _write_passwd(order, root)
+    _write_names(order, root)
     for source, target, read_only in order["binds"]:
         _bind(Path(source), root / target.lstrip("/"), read_only=read_only)
     (root / "proc").mkdir()
@@ -197,14 +215,17 @@ def _share(source: Path, target: Path) -> None:
         _bind(source, target, read_only=False)
 
 
-def _write_passwd(order: dict[str, Any], root: Path) -> None:
-    """Give the user a name: without one, ``getpass.getuser()`` and ``Path.home()`` fail."""
-    for name, line in (("passwd", order["passwd"]), ("group", order["group"])):
-        own = root / "var" / f".{name}"
-        own.parent.mkdir(exist_ok=True)
-        own.write_text(Path("/etc", name).read_text() + line + "\n")
-        own.chmod(0o644)
-        _bind(own, root / "etc" / name, read_only=True)
+def _write_names(order: dict[str, Any], root: Path) -> None:
+    """Give the user a name: without one, ``getpass.getuser()`` and ``Path.home()`` fail. Name the machine too."""
+    lines = {**order, "hosts": _LOOPBACK_NAMES}
+    for name in _NAME_FILES:
+        machines = Path("/etc", name)
+        if machines.is_file():
+            own = root / "var" / f".{name}"
+            own.parent.mkdir(exist_ok=True)
+            own.write_text(f"{machines.read_text().rstrip()}\n{lines[name]}\n")
+            own.chmod(0o644)
+            _bind(own, root / "etc" / name, read_only=True)
 
 
 def _bind(source: Path, target: Path, *, read_only: bool) -> None:
