@@ -13,7 +13,7 @@ from immortal_cli.aws import with_next_step
 from immortal_cli.errors import Failed
 from immortal_cli.lifeline import watch_lifeline
 from immortal_cli.options import json_option
-from immortal_cli.output import write_json
+from immortal_cli.output import tell, write_json
 from immortal_cli.state import find_word, leave_word, state_file, take_word_back
 
 _MISSING = "the local AWS is an extra of its own. Next step: pip install 'immortal-lambda[local]'"
@@ -84,6 +84,17 @@ def env(endpoint: str | None, *, as_json: bool) -> None:
     else:
         for line in write_exports(description):
             click.echo(line)
+
+
+@local.command()
+@click.argument("runtime")
+def install(runtime: str) -> None:
+    """Install what this machine needs to run functions of a RUNTIME, such as nodejs22.x."""
+    from immortal_runner.runtimes import install as installing  # noqa: PLC0415  # part of an extra
+
+    need_linux()
+    tell(f"installing {runtime} ...")
+    click.echo(installing.install_runtime(runtime))
 
 
 def need_linux() -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from immortal_runner.code.function import FunctionRefused, read_function
+from immortal_runner.code.function import FunctionNotReady, FunctionRefused, read_function
 
 ARN = "arn:aws:lambda:eu-west-1:123456789012:function:report-builder"
 
@@ -45,18 +45,68 @@ def test_the_environment_is_never_shown() -> None:
     assert "hidden" not in repr(read_function(answer()))
 
 
+@pytest.mark.conformance(48, 75)
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"Environment": {"Error": {"ErrorCode": "AccessDeniedException", "Message": "kms"}}}, "kms:Decrypt"),
         ({"DurableConfig": {"ExecutionTimeout": 1}}, "durable function"),
-        ({"PackageType": "Image", "Runtime": None}, "container image"),
+        (
+            {"PackageType": "Image", "ImageConfigResponse": {"Error": {"ErrorCode": "X", "Message": "kms"}}},
+            r"image configuration.*\(X: kms\)",
+        ),
         ({"Runtime": "cobol85"}, "cobol85"),
+        ({"Runtime": "go1.x"}, "Next step: move the function to provided.al2023"),
+        ({"State": "Deleting"}, "Deleting"),
         ({"State": "Failed", "StateReason": "broken"}, "Failed: broken"),
     ],
-    ids=["environment", "durable", "image", "runtime", "state"],
+    ids=["environment", "durable", "image configuration", "runtime", "go", "deleting", "state"],
 )
 def test_what_cannot_be_rerun_as_it_was_is_refused(changes: dict[str, Any], says: str) -> None:
-    """Conformance 48 and 75."""
     with pytest.raises(FunctionRefused, match=says):
         read_function(answer(**changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"State": "Pending", "StateReason": "The function is being created."},
+        {"LastUpdateStatus": "InProgress", "LastUpdateStatusReason": "The function is being created."},
+    ],
+    ids=["created", "updated"],
+)
+def test_what_lambda_is_still_at_work_on_is_a_matter_of_time(changes: dict[str, Any]) -> None:
+    with pytest.raises(FunctionNotReady, match=r"The function is being created\.") as refused:
+        read_function(answer(**changes))
+    assert refused.value.retryable
+
+
+@pytest.mark.parametrize("state", ["Inactive", "ActiveNonInvocable"])
+def test_a_function_that_sleeps_still_has_its_code(state: str) -> None:
+    assert read_function(answer(State=state, LastUpdateStatus="Failed")).name == "report-builder"
+
+
+@pytest.mark.conformance(74)
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"SnapStart": {"ApplyOn": "PublishedVersions", "OptimizationStatus": "On"}}, "SnapStart"),
+        ({"MasterArn": ARN}, "Lambda@Edge"),
+        ({"TenancyConfig": {"TenantIsolationMode": "PER_TENANT"}}, "tenant"),
+        ({"CapacityProviderConfig": {"LambdaManagedInstancesCapacityProviderConfig": {}}}, "Managed Instances"),
+    ],
+    ids=["SnapStart", "Edge", "tenants", "Managed Instances"],
+)
+def test_what_only_lambda_does_for_a_function_is_noted(changes: dict[str, Any], says: str) -> None:
+    (note,) = read_function(answer(**changes)).notes
+    assert says in note
+
+
+def test_a_snapshot_that_is_not_made_and_file_systems_are_no_note() -> None:
+    function = read_function(
+        answer(
+            SnapStart={"ApplyOn": "None", "OptimizationStatus": "Off"},
+            FileSystemConfigs=[{"Arn": "arn:aws:elasticfilesystem:x", "LocalMountPath": "/mnt/data"}],
+        )
+    )
+    assert (function.notes, function.mounts) == ((), ("/mnt/data",))

@@ -17,6 +17,7 @@ from immortal_cli.aws import Account, open_account
 from immortal_cli.errors import Failed
 from immortal_cli.lifeline import VARIABLE as LIFELINE
 from immortal_cli.local import name_variables
+from immortal_runner.runtimes.interpreters import name_architecture
 
 FUNCTION = "prime-search"
 TIMEOUT_S = 3
@@ -133,6 +134,7 @@ def create_function(account: Account) -> None:
         Role=role,
         Timeout=TIMEOUT_S,
         MemorySize=MEMORY_MB,
+        Architectures=[name_architecture()],
         Code={"ZipFile": _zip_source()},
     )
     functions.get_waiter("function_active_v2").wait(FunctionName=FUNCTION, WaiterConfig={"Delay": 1})

@@ -1,17 +1,24 @@
 """A function as GetFunction describes it, and the reasons not to run it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from immortal_lambda.arns import FunctionArn
 from immortal_lambda.errors import ImmortalError
+from immortal_runner.runtimes.table import RuntimeRefused, find_runtime
 
 DEFAULT_MEMORY_MB = 128
 
 
 class FunctionRefused(ImmortalError):
     """The function can't be rerun as it was; trying again cannot help until its configuration changes."""
+
+
+class FunctionNotReady(ImmortalError):
+    """Lambda is still at work on the function. Nobody acts: the run is tried again."""
+
+    retryable = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class Function:
         application_log_level: From here on the function's own JSON lines are kept; empty with the text format.
         system_log_level: From here on the platform's own JSON lines are kept; empty with the text format.
         image: None for a function that is a zip.
+        mounts: Where its shared file systems are mounted.
+        notes: What Lambda does for it and a rerun doesn't, in words for an operator.
 
     Source: Lambda API reference, "GetFunction".
     """
@@ -69,6 +78,8 @@ class Function:
     application_log_level: str = ""
     system_log_level: str = ""
     image: Image | None = None
+    mounts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def region(self) -> str:
@@ -81,6 +92,7 @@ def read_function(answer: Mapping[str, Any]) -> Function:
 
     Raises:
         FunctionRefused: The function can't be rerun faithfully; the message says why and what to do.
+        FunctionNotReady: It is being created or updated.
     """
     configuration = answer["Configuration"]
     _refuse(configuration)
@@ -106,7 +118,20 @@ def read_function(answer: Mapping[str, Any]) -> Function:
         application_log_level=logging.get("ApplicationLogLevel", ""),
         system_log_level=logging.get("SystemLogLevel", ""),
         image=_read_image(answer),
+        mounts=tuple(each["LocalMountPath"] for each in configuration.get("FileSystemConfigs", ())),
+        notes=tuple(_read_notes(configuration)),
     )
+
+
+def _read_notes(configuration: Mapping[str, Any]) -> Iterator[str]:
+    if master := configuration.get("MasterArn"):
+        yield f"the function belongs to Lambda@Edge ({master}), whose regions and events are its edge locations'"
+    if configuration.get("SnapStart", {}).get("OptimizationStatus") == "On":
+        yield "the function uses SnapStart, whose hooks before a snapshot and after a restore did not run"
+    if configuration.get("TenancyConfig"):
+        yield "the function is isolated by tenant, and no record of a failure names one: its context had no tenant id"
+    if configuration.get("CapacityProviderConfig"):
+        yield "the function runs on Lambda Managed Instances, several invocations at once, and here had one alone"
 
 
 def _read_image(answer: Mapping[str, Any]) -> Image | None:
@@ -135,11 +160,27 @@ def _refuse(configuration: Mapping[str, Any]) -> None:
         )
     if configuration.get("DurableConfig"):
         raise FunctionRefused(f"{name} is a durable function, whose event is an envelope that only Lambda can serve")
-    if configuration.get("PackageType") == "Image":
-        raise FunctionRefused(f"{name} is a container image, which this runner can't run yet; its event is kept here")
-    if not configuration.get("Runtime", "").startswith("python"):
+    if error := configuration.get("ImageConfigResponse", {}).get("Error"):
         raise FunctionRefused(
-            f"{name} runs on {configuration.get('Runtime')}, which this runner can't run yet; its event is kept here"
+            f"the image configuration of {name} can't be read ({error.get('ErrorCode')}: {error.get('Message')}). "
+            "Next step: grant the runner's role kms:Decrypt on the function's key"
         )
-    if configuration.get("State") in ("Failed", "Deleting"):
-        raise FunctionRefused(f"{name} is in state {configuration['State']}: {configuration.get('StateReason', '')}")
+    if configuration.get("PackageType") != "Image":
+        _refuse_runtime(name, configuration.get("Runtime", ""))
+    _refuse_state(name, configuration)
+
+
+def _refuse_runtime(name: str, runtime: str) -> None:
+    try:
+        find_runtime(runtime)
+    except RuntimeRefused as error:
+        raise FunctionRefused(f"{name} can't be run: {error}. Its event is kept here") from error
+
+
+def _refuse_state(name: str, configuration: Mapping[str, Any]) -> None:
+    state, reason = configuration.get("State"), configuration.get("StateReason", "")
+    if state in ("Failed", "Deleting"):
+        raise FunctionRefused(f"{name} is in state {state}: {reason}. Next step: deploy it anew, and redrive the run")
+    if state == "Pending" or configuration.get("LastUpdateStatus") == "InProgress":
+        said = reason or configuration.get("LastUpdateStatusReason", "")
+        raise FunctionNotReady(f"{name} is being created or updated: {said}")

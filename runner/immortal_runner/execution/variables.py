@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from immortal_runner.code.function import Function
+from immortal_runner.runtimes.table import find_runtime
 
 RESERVED = frozenset(
     {
@@ -31,6 +32,9 @@ RESERVED = frozenset(
 Source: Lambda developer guide, "Defined runtime environment variables".
 """
 
+_DEFAULTS = {"AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR", "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000"}
+_WITH_OLD_KEY_NAMES = ("java8.al2", "java11")
+_OLD_KEY_NAMES = {"AWS_ACCESS_KEY_ID": "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY": "AWS_SECRET_KEY"}
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _LOOPBACK = "127.0.0.1,localhost"
 
@@ -54,7 +58,7 @@ def function_variables(
     credentials: Mapping[str, str],
     extra: Mapping[str, str],
 ) -> dict[str, str]:
-    """Everything that the function finds in its environment, and nothing else.
+    """Everything that the platform puts into a function's environment; its runtime's bootstrap adds its own.
 
     Args:
         runtime_api: ``host:port``.
@@ -66,13 +70,15 @@ def function_variables(
     """
     own = {name: value for name, value in function.variables.items() if name not in RESERVED and name[:1] != "_"}
     fixed = _fixed(function, paths=paths, runtime_api=runtime_api, log_stream=log_stream)
-    return _reachable({**_defaults(paths), **extra, **own, **fixed, **credentials})
+    of_zip = {} if function.image else _defaults_of_zip(function, paths)
+    return _reachable({**_DEFAULTS, **of_zip, **extra, **own, **fixed, **_name_twice(function, credentials)})
 
 
-def _defaults(paths: Paths) -> dict[str, str]:
-    """What a customer may replace."""
+def _defaults_of_zip(function: Function, paths: Paths) -> dict[str, str]:
+    """What a customer may replace; a container image brings its own."""
+    lang = find_runtime(function.runtime).family != "provided"  # those have no interpreter there
     libraries = (
-        f"{paths.lang}/lib",
+        *([f"{paths.lang}/lib"] if lang else []),
         "/lib64",
         "/usr/lib64",
         paths.runtime,
@@ -81,13 +87,11 @@ def _defaults(paths: Paths) -> dict[str, str]:
         f"{paths.task}/lib",
         f"{paths.opt}/lib",
     )
+    programs = (*([f"{paths.lang}/bin"] if lang else []), "/usr/local/bin", "/usr/bin/", "/bin", f"{paths.opt}/bin")
     return {
-        "AWS_XRAY_CONTEXT_MISSING": "LOG_ERROR",
-        "AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1:2000",
         "LANG": "en_US.UTF-8",
         "LD_LIBRARY_PATH": ":".join(libraries),
-        "PATH": f"{paths.lang}/bin:/usr/local/bin:/usr/bin/:/bin:{paths.opt}/bin",
-        "PYTHONPATH": paths.runtime,
+        "PATH": ":".join(programs),
         "TZ": ":UTC",
     }
 
@@ -98,9 +102,7 @@ def _fixed(function: Function, *, paths: Paths, runtime_api: str, log_stream: st
     return {
         "_AWS_XRAY_DAEMON_ADDRESS": "127.0.0.1",
         "_AWS_XRAY_DAEMON_PORT": "2000",
-        "_HANDLER": function.handler,
         "AWS_DEFAULT_REGION": function.region,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{function.runtime}",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_VERSION": function.version,
@@ -112,7 +114,24 @@ def _fixed(function: Function, *, paths: Paths, runtime_api: str, log_stream: st
         "LAMBDA_RUNTIME_DIR": paths.runtime,
         "LAMBDA_TASK_ROOT": paths.task,
         **(json_logs if function.log_format == "JSON" else {}),
+        **_fixed_by_kind(function),
     }
+
+
+def _fixed_by_kind(function: Function) -> dict[str, str]:
+    """What differs between images and zips, and between the zips of different runtimes."""
+    if function.image:
+        return {"AWS_EXECUTION_ENV": "AWS_Lambda_Image"}
+    named = find_runtime(function.runtime).execution_env
+    return {"_HANDLER": function.handler, **({"AWS_EXECUTION_ENV": named} if named else {})}
+
+
+def _name_twice(function: Function, credentials: Mapping[str, str]) -> dict[str, str]:
+    """The credentials; the old Java runtimes give a key by the names of the first SDK as well."""
+    second = {}
+    if function.runtime in _WITH_OLD_KEY_NAMES:
+        second = {_OLD_KEY_NAMES[name]: value for name, value in credentials.items() if name in _OLD_KEY_NAMES}
+    return {**credentials, **second}
 
 
 def _reachable(variables: dict[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -29,6 +29,14 @@ def top_level_files(names: Iterable[str]) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name in names:
         installed = distribution(name)
-        tops = {file.parts[0] for file in installed.files or ()} - {"..", "__pycache__"}
+        tops = _tops(installed) - {"..", "__pycache__"}
         found |= {top: Path(str(installed.locate_file(top))).resolve() for top in sorted(tops)}
     return found
+
+
+def _tops(installed: Distribution) -> set[str]:
+    """The first parts of its files' names, without a look at each of the thousands of boto3."""
+    record = installed.read_text("RECORD")
+    if record is None or '"' in record:
+        return {file.parts[0] for file in installed.files or ()}
+    return {line.partition(",")[0].partition("/")[0] for line in record.splitlines()}

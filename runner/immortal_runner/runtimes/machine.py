@@ -11,8 +11,14 @@ from functools import cache
 from pathlib import Path
 
 from immortal_runner.runtimes.distributions import top_level_files, with_requirements
+from immortal_runner.runtimes.table import Runtime, find_runtime
 
 SANDBOX = Path(__file__).parents[1] / "execution/sandbox.py"
+SANDBOX_ENVIRONMENT = {name: value for name in ("LD_LIBRARY_PATH",) if (value := os.environ.get(name))}
+"""What the sandbox's interpreter, which is ours, needs to start; the code in the sandbox gets none of it.
+
+In the runner's image the interpreter's libraries lie beside it, where nothing else looks for them.
+"""
 BOOTSTRAP = Path(__file__).with_name("python_bootstrap.py")
 BASE_IMAGE_BOOTSTRAP = Path("/var/runtime/bootstrap")
 
@@ -33,19 +39,26 @@ class Machine:
         packages: The runtime's modules by the name of their file or folder, and where they lie.
         rooms: Whether code can be given namespaces of its own.
         base_image: Whether this is a container made from one of AWS's base images, which bring all this themselves.
+        image: The runtime that the container was made for, where it says so; None elsewhere.
     """
 
     python: Path
     python_home: Path
     rooms: bool
     base_image: bool
+    image: Runtime | None
     packages: Mapping[str, Path] = field(repr=False)
 
 
 @cache
 def this_machine() -> Machine:
-    """Look at this machine, once per process."""
-    base_image = os.access(BASE_IMAGE_BOOTSTRAP, os.X_OK)
+    """Look at this machine, once per process.
+
+    Raises:
+        RuntimeRefused: The image says that it was made for a runtime that there isn't.
+    """
+    made_for = os.environ.get("IMMORTAL_RUNTIME")
+    base_image = bool(made_for) or os.access(BASE_IMAGE_BOOTSTRAP, os.X_OK)
     python_home = Path(sys.base_prefix).resolve()
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     return Machine(
@@ -53,6 +66,7 @@ def this_machine() -> Machine:
         python_home=python_home,
         rooms=not base_image and _rooms_work(),
         base_image=base_image,
+        image=find_runtime(made_for) if made_for else None,
         packages={} if base_image else {"bootstrap.py": BOOTSTRAP, **top_level_files(with_requirements(_BUNDLED))},
     )
 
@@ -77,7 +91,7 @@ def _rooms_work() -> bool:
             tried = subprocess.run(
                 [sys.executable, "-I", "-S", str(SANDBOX)],
                 input=json.dumps(order).encode(),
-                env={},
+                env=SANDBOX_ENVIRONMENT,
                 capture_output=True,
                 pass_fds=[read_end],
                 timeout=10,
