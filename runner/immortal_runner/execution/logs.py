@@ -1,28 +1,40 @@
-"""A function's log lines on their way to CloudWatch Logs: in order, in batches, nothing lost at the end."""
+"""A function's log lines on their way to CloudWatch Logs: in order, in batches, nothing lost unsaid."""
 
+import io
+import json
 import secrets
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from immortal_lambda.errors import ImmortalError
 
-MAX_EVENT_BYTES = 256 * 1024 - 26
+MAX_EVENT_BYTES = 1_000_000
+"""A longer line becomes several events. CloudWatch says "1 MB" and not which; 256 KB it was until April 2025."""
+
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_BATCH_EVENTS = 10_000
+MAX_BATCH_SPAN_MS = 24 * 3_600_000
 EVENT_OVERHEAD_BYTES = 26
 """What CloudWatch Logs takes at once. Source: CloudWatch Logs API reference, "PutLogEvents"."""
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
-"""Beyond this the function waits for its log, as it would for a slow disk."""
+"""Beyond this the function waits for its log, as it would for a slow disk. With the batch that is being sent and the
+line that has no end yet, a stream never holds more than 32 MiB."""
 
-_LINGER_S = 0.2
+PATIENCE_S = 60.0
+"""A log that took nothing for so long makes nobody wait any longer: what doesn't fit is dropped, counted and said."""
+
+_BLOCK_OVERHEAD_BYTES = 256
+_CLOCK_STEP_MS = 3_600_000
+_LINGER_S = 0.5
 _RETRY_S = 1.0
+_MAX_RETRY_S = 30.0
 _CLOSE_S = 30.0
 
 
@@ -35,19 +47,33 @@ class LogsUnavailable(ImmortalError):
 
 
 @dataclass(frozen=True, slots=True)
-class LogEvent:
-    """One line, or a piece of a very long one.
+class Block:
+    """Lines that were read at the same time; few enough to be delivered at once.
 
     Attributes:
-        at_ms: When it was read, Unix milliseconds.
+        at_ms: When they were read, Unix milliseconds.
+        data: UTF-8. Each line ends with a newline, but the last need not.
+        lines: How many there are, at least one.
     """
 
     at_ms: int
-    message: str
+    data: bytes
+    lines: int
+
+    @property
+    def cost_bytes(self) -> int:
+        """What CloudWatch counts for them."""
+        return len(self.data) + EVENT_OVERHEAD_BYTES * self.lines
+
+    def messages(self) -> list[str]:
+        """Give the lines, one for each event."""
+        return io.StringIO(self.data.decode(), newline="\n").readlines()
 
 
-Deliver = Callable[[list[LogEvent]], None]
-"""Hands events to CloudWatch Logs; raises ``LogsUnavailable``."""
+Batch = Sequence[Block]
+
+Deliver = Callable[[Batch], int]
+"""Hands lines to CloudWatch Logs and gives how many of them it refused; raises ``LogsUnavailable``."""
 
 
 class LogStream(Protocol):
@@ -67,6 +93,10 @@ class LogStream(Protocol):
         """Take bytes as they come; lines are cut here."""
         ...
 
+    def end_line(self) -> None:
+        """Let a line that has no end yet be a whole one: what comes next is another."""
+        ...
+
     def flush(self, timeout_s: float) -> None:
         """Wait, not for ever, until what was written has been delivered."""
         ...
@@ -81,103 +111,253 @@ def new_stream_name(version: str, now: datetime) -> str:
     return f"{now:%Y/%m/%d}/[{version}]{secrets.token_hex(16)}"
 
 
-def split_lines(data: bytes) -> tuple[list[bytes], bytes]:
-    """Cut bytes into lines that fit an event, and the rest that has no end yet."""
-    *lines, rest = data.split(b"\n")
-    events = [piece for line in lines for piece in _pieces(line + b"\n")]
-    if len(rest) > MAX_EVENT_BYTES:
-        *full, rest = _pieces(rest)
-        events += full
-    return events, rest
+class LineBuffer:
+    """Bytes as they come, until they are lines; it holds one line that has no end yet, up to ``MAX_EVENT_BYTES``."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def take(self, data: bytes) -> bytes:
+        """Give all that has an end by now, or that is too long to wait for one."""
+        end = data.rfind(b"\n") + 1
+        whole = b""
+        if end:
+            whole = bytes(self._rest) + data[:end]
+            self._rest.clear()
+        self._rest += data[end:]
+        if len(self._rest) > MAX_EVENT_BYTES:
+            end = _start_of_character(self._rest, (len(self._rest) - 1) // MAX_EVENT_BYTES * MAX_EVENT_BYTES)
+            whole += self._rest[:end]
+            del self._rest[:end]
+        return whole
+
+    def end(self) -> bytes:
+        """Give the line that has no end."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
 
 
-def _pieces(line: bytes) -> list[bytes]:
-    return [line[at : at + MAX_EVENT_BYTES] for at in range(0, len(line), MAX_EVENT_BYTES)]
+def make_readable(data: bytes) -> bytes:
+    """Give the same text as UTF-8, with U+FFFD for what isn't."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace").encode()
+    return data
+
+
+def cut(at_ms: int, data: bytes) -> list[Block]:
+    """Cut UTF-8 text into blocks: between lines, and within a line only where it is too long for one event."""
+    if not data:
+        return []
+    block = Block(at_ms, data, data.count(b"\n") + (not data.endswith(b"\n")))
+    if len(data) <= MAX_EVENT_BYTES and block.lines <= MAX_BATCH_EVENTS and block.cost_bytes <= MAX_BATCH_BYTES:
+        return [block]
+    middle = len(data) // 2
+    at = data.rfind(b"\n", 0, middle) + 1 or data.find(b"\n", middle, -1) + 1
+    at = at or _start_of_character(data, MAX_EVENT_BYTES)
+    return cut(at_ms, data[:at]) + cut(at_ms, data[at:])
+
+
+def _start_of_character(data: bytes | bytearray, at: int) -> int:
+    """Step back from the middle of a UTF-8 character to its first byte; anything else may be cut anywhere."""
+    return next((at - back for back in range(4) if data[at - back] & 0xC0 != 0x80), at)  # noqa: PLR2004
+
+
+def take_batch(waiting: deque[Block]) -> list[Block]:
+    """Take from the left what CloudWatch accepts in one call: it limits events, bytes, order and span."""
+    batch: list[Block] = []
+    lines = cost_bytes = 0
+    while waiting:
+        block = waiting[0]
+        lines += block.lines
+        cost_bytes += block.cost_bytes
+        if batch and (lines > MAX_BATCH_EVENTS or cost_bytes > MAX_BATCH_BYTES or not _follows(block, batch)):
+            break
+        batch.append(waiting.popleft())
+    return batch
+
+
+def _follows(block: Block, batch: Batch) -> bool:
+    return batch[-1].at_ms <= block.at_ms < batch[0].at_ms + MAX_BATCH_SPAN_MS
+
+
+def count_lines(blocks: Batch) -> int:
+    """How many lines there are in several blocks."""
+    return sum(block.lines for block in blocks)
+
+
+def describe_put(group: str, stream: str, batch: Batch) -> bytes:
+    """The body of PutLogEvents as JSON.
+
+    It is written at one go: a dictionary for each event, checked and copied by boto3, costs twenty times as much.
+    """
+    head = json.dumps({"logGroupName": group, "logStreamName": stream})[:-1]
+    return f'{head},"logEvents":[{",".join(map(_describe_events, batch))}]}}'.encode()
+
+
+def _describe_events(block: Block) -> str:
+    opening = f'{{"timestamp":{block.at_ms},"message":'
+    messages = json.dumps(block.messages(), ensure_ascii=False, separators=("}," + opening, ":"))
+    return opening + messages[1:-1] + "}"
 
 
 class CloudWatchLogStream:
-    """One stream in CloudWatch Logs, written by a thread of its own."""
+    """One stream in CloudWatch Logs, written by a thread of its own.
+
+    Whoever writes waits while more than ``MAX_WAITING_BYTES`` wait, until the log has taken nothing for
+    ``PATIENCE_S``. From then on what doesn't fit is dropped, and a line in its place tells how much that was. What the
+    log refuses for good is lost too. Both are told on standard error, which is the task's own log: the reason once,
+    and the number of lines at the end.
+    """
 
     def __init__(self, deliver: Deliver, *, group: str, name: str) -> None:
         self._deliver = deliver
         self.group = group
         self.name = name
-        self._rest = b""
-        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._buffer = LineBuffer()
+        self._last_ms = 0
+        self._waiting: deque[Block] = deque()
         self._waiting_bytes = 0
-        self._under_way = False
-        self._closed = False
+        self._under_way: Batch = ()
+        self._dropped_bytes = 0
+        self._lost_lines = 0
+        self._reason = ""
+        self._taken_at = 0.0
+        self._hurried = 0
+        self._closed_at: float | None = None
         self._changed = threading.Condition()
         self._sender = threading.Thread(target=self._send_all, name="log-stream", daemon=True)
         self._sender.start()
 
     def write(self, data: bytes) -> None:
-        """Take bytes as they come; lines are cut here."""
+        """Take bytes as they come; lines are cut here. From several threads, each call's bytes stay together."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self._closed)
-            events, self._rest = split_lines(self._rest + data)
-            self._append(events)
+            for block in self._cut(self._buffer.take(data)):
+                self._wait_for_room()
+                self._admit(block)
+
+    def end_line(self) -> None:
+        """Let a line that has no end yet be a whole one: what comes next is another."""
+        with self._changed:
+            for block in self._cut(self._buffer.end()):
+                self._wait_for_room()
+                self._admit(block)
 
     def flush(self, timeout_s: float) -> None:
         """Wait, not for ever, until what was written has been delivered."""
         with self._changed:
+            self._hurried += 1
+            self._changed.notify_all()
             self._changed.wait_for(lambda: not self._waiting and not self._under_way, timeout=timeout_s)
+            self._hurried -= 1
 
     def close(self) -> None:
-        """Deliver what is left, an unfinished line included, and end."""
+        """Deliver what is left, an unfinished line included, and end: after half a minute at the latest."""
         with self._changed:
-            if self._rest:
-                self._append([self._rest])
-                self._rest = b""
-            self._closed = True
+            for block in self._cut(self._buffer.end()):
+                self._admit(block)
+            self._mark_gap()
+            self._closed_at = time.monotonic()
             self._changed.notify_all()
         self._sender.join(timeout=_CLOSE_S)
+        with self._changed:
+            left = count_lines(self._under_way) + count_lines(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            if left:
+                self._lose(left, "not delivered in time")
+            if self._lost_lines:
+                sys.stderr.write(f"{self._lost_lines} log lines of {self.group} {self.name} were lost\n")
+            self._lost_lines = 0
 
-    def _append(self, events: list[bytes]) -> None:
+    def _cut(self, data: bytes) -> list[Block]:
+        """Cut lines that bear the time; a clock that is set back a little waits, since CloudWatch wants order."""
         now_ms = time.time_ns() // 1_000_000
-        self._waiting.extend((now_ms, event) for event in events)
-        self._waiting_bytes += sum(map(len, events))
-        self._changed.notify_all()
+        self._last_ms = now_ms if now_ms < self._last_ms - _CLOCK_STEP_MS else max(now_ms, self._last_ms)
+        return cut(self._last_ms, make_readable(data))
+
+    def _wait_for_room(self) -> None:
+        while self._is_full() and (patience_s := self._taken_at + PATIENCE_S - time.monotonic()) > 0:
+            self._changed.wait(patience_s)
+
+    def _is_full(self) -> bool:
+        return self._waiting_bytes >= MAX_WAITING_BYTES and self._closed_at is None
+
+    def _admit(self, block: Block) -> None:
+        if self._closed_at is not None:
+            self._lose(block.lines, "written after the end")
+        elif self._is_full():
+            self._dropped_bytes += len(block.data)
+            self._lose(block.lines, f"nothing was taken for {PATIENCE_S:.0f} s")
+        else:
+            self._mark_gap()
+            self._append(block)
+
+    def _mark_gap(self) -> None:
+        if self._dropped_bytes:
+            said = f"{self._dropped_bytes} bytes of output were dropped: nothing was taken for {PATIENCE_S:.0f} s\n"
+            self._dropped_bytes = 0
+            self._append(Block(self._last_ms, said.encode(), 1))
+
+    def _append(self, block: Block) -> None:
+        if not self._waiting and not self._under_way:
+            self._taken_at = time.monotonic()
+        self._waiting.append(block)
+        self._waiting_bytes += block.cost_bytes + _BLOCK_OVERHEAD_BYTES
+        if len(self._waiting) == 1 or self._is_due():
+            self._changed.notify_all()
+
+    def _lose(self, lines: int, reason: str) -> None:
+        self._lost_lines += lines
+        if reason != self._reason:
+            self._reason = reason
+            sys.stderr.write(f"log lines of {self.group} are being lost: {reason}\n")
 
     def _send_all(self) -> None:
         while batch := self._next_batch():
-            self._deliver_until_taken(batch)
+            lost, reason = self._deliver_until_taken(batch)
             with self._changed:
-                self._under_way = False
+                if lost:
+                    self._lose(lost, reason)
+                else:
+                    self._reason = ""
+                self._under_way = ()
+                self._taken_at = time.monotonic()
                 self._changed.notify_all()
 
-    def _next_batch(self) -> list[LogEvent]:
+    def _next_batch(self) -> Batch:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if not self._closed:
-                self._changed.wait_for(lambda: self._closed or self._waiting_bytes > MAX_BATCH_BYTES, timeout=_LINGER_S)
-            batch: list[LogEvent] = []
-            batch_bytes = 0
-            while self._waiting and len(batch) < MAX_BATCH_EVENTS:
-                at_ms, event = self._waiting[0]
-                message = event.decode("utf-8", "replace")
-                batch_bytes += len(message.encode()) + EVENT_OVERHEAD_BYTES
-                if batch and batch_bytes > MAX_BATCH_BYTES:
-                    break
-                batch.append(LogEvent(at_ms, message))
-                self._waiting.popleft()
-                self._waiting_bytes -= len(event)
-            self._under_way = bool(batch)
+            self._changed.wait_for(lambda: self._waiting or self._closed_at is not None)
+            self._changed.wait_for(self._is_due, timeout=_LINGER_S)
+            batch = take_batch(self._waiting)
+            self._waiting_bytes -= sum(block.cost_bytes + _BLOCK_OVERHEAD_BYTES for block in batch)
+            self._under_way = batch
             self._changed.notify_all()
             return batch
 
-    def _deliver_until_taken(self, batch: list[LogEvent]) -> None:
-        give_up_at = None
+    def _is_due(self) -> bool:
+        return self._waiting_bytes > MAX_BATCH_BYTES or self._hurried > 0 or self._closed_at is not None
+
+    def _deliver_until_taken(self, batch: Batch) -> tuple[int, str]:
+        """Give how many lines were lost, and why."""
+        wait_s = _RETRY_S
         while True:
             try:
-                self._deliver(batch)
+                return self._deliver(batch), "refused as too old, too new or expired"
             except LogsUnavailable as error:
-                if self._closed:
-                    give_up_at = give_up_at or time.monotonic() + _CLOSE_S / 2
-                if not error.retryable or (give_up_at and time.monotonic() > give_up_at):
-                    sys.stderr.write(f"{len(batch)} log lines of {self.group} were lost: {error}\n")
-                    return
-                with self._changed:
-                    self._changed.wait(_RETRY_S)
+                if not error.retryable or self._is_over():
+                    return count_lines(batch), str(error)
+            self._pause(wait_s)
+            wait_s = min(2 * wait_s, _MAX_RETRY_S)
+
+    def _is_over(self) -> bool:
+        return self._closed_at is not None and time.monotonic() > self._closed_at + _CLOSE_S / 2
+
+    def _pause(self, wait_s: float) -> None:
+        with self._changed:
+            if self._closed_at is None:
+                self._changed.wait_for(lambda: self._closed_at is not None, timeout=wait_s)
             else:
-                return
+                self._changed.wait(min(wait_s, _RETRY_S))
