@@ -1,30 +1,49 @@
 """Zip archives, extracted as Lambda extracts them and no further than their folder."""
 
-import calendar
 import os
+import shutil
 import stat
-import zipfile
-import zlib
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from immortal_lambda.errors import ImmortalError
+import immortal_lambda
+import immortal_runner
+from immortal_lambda.errors import ServiceUnavailable
+from immortal_runner.code.refusals import ArchiveRefused, DiskFull
+from immortal_runner.code.unpack import raise_failure, unpack
+from immortal_runner.code.zip_directory import Kind
 
-MAX_UNZIPPED_BYTES = 8 * 1024**3
-"""Lambda itself stops at 250 MB with all layers; this only keeps a bomb from filling the disk."""
+__all__ = ["ArchiveRefused", "DiskFull", "extract", "merge", "unpack_aside"]
 
-_UNIX = 3
-_CHUNK_BYTES = 1024 * 1024
-_LINK_BYTES = 4096
-_PERMISSIONS = 0o777  # never setuid or setgid: the files belong to root, and the code that runs them must not
+MAX_SMALL_BYTES = 2 * 1024 * 1024
+"""A zip up to this size is unpacked before another process could have started."""
 
+MAX_PROCESSES = 4
+"""Each takes some 20 MB, and beyond four the disk is what is slow."""
 
-class ArchiveRefused(ImmortalError):
-    """The archive is broken or would write outside its folder; trying again cannot help."""
+_UNPACK_APART = """
+import gc, sys
+gc.disable()
+sys.path += sys.argv[4:]
+from pathlib import Path
+from immortal_runner.code.refusals import ArchiveRefused, DiskFull
+from immortal_runner.code.unpack import describe_failure, unpack
+try:
+    unpack(Path(sys.argv[1]), Path(sys.argv[2]), processes=int(sys.argv[3]))
+except (ArchiveRefused, DiskFull, OSError) as error:
+    print(describe_failure(error))
+"""
 
 
 def extract(archive: Path, folder: Path) -> None:
     """Extract a zip into a folder: modes, symbolic links and times kept, the last of several equal names kept.
+
+    What the folder holds stays, but for files and links that the archive has, too. No entry is written through a link,
+    whether the archive brings it or an earlier one has.
 
     Entries made on Windows carry no mode: files get 0644, directories 0755, as on Lambda. Entries that never were a
     file, such as those of Python's ``ZipFile.writestr``, carry a mode without a file type: they are made readable.
@@ -32,111 +51,83 @@ def extract(archive: Path, folder: Path) -> None:
 
     Raises:
         ArchiveRefused: The archive is no zip, is damaged, too large, or has an entry that leaves the folder.
+        DiskFull: There is no room for it.
+        ServiceUnavailable: The process that unpacks was killed.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with unpack_aside(archive, folder) as aside:
+        merge(aside, folder)
+
+
+@contextmanager
+def unpack_aside(archive: Path, beside: Path) -> Iterator[Path]:
+    """Unpack a zip into a new folder, from which :func:`merge` can take it as long as the context lasts.
+
+    Args:
+        beside: A folder on the same disk, in which the new one is made under a name that nobody can guess.
+
+    Raises:
+        ImmortalError: As for :func:`extract`.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=".immortal-", dir=beside))
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = {entry.filename: entry for entry in opened.infolist()}
-            _check_size(entries.values(), archive)
-            folder.mkdir(parents=True, exist_ok=True)
-            for entry in entries.values():
-                _extract_entry(opened, entry, folder)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-        raise ArchiveRefused(f"{archive.name} is no zip that can be read: {error}") from error
-    except OSError as error:
-        raise ArchiveRefused(f"{archive.name} can't be written to {folder}: {error.strerror}") from error
-    except ValueError as error:
-        raise ArchiveRefused(f"{archive.name} holds a name that no file can have: {error}") from error
+        try:
+            if archive.stat().st_size <= MAX_SMALL_BYTES:
+                unpack(archive, aside)
+            else:
+                _unpack_apart(archive, aside)
+        except OSError as error:
+            raise ArchiveRefused(f"{archive.name} can't be written to {beside}: {error.strerror}") from error
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _check_size(entries: Iterable[zipfile.ZipInfo], archive: Path) -> None:
-    total = sum(entry.file_size for entry in entries)
-    if total > MAX_UNZIPPED_BYTES:
-        raise ArchiveRefused(
-            f"{archive.name} unzips to {total} bytes; more than {MAX_UNZIPPED_BYTES} is taken for a bomb"
-        )
+def _unpack_apart(archive: Path, folder: Path) -> None:
+    """Unpack in a process of its own, which has a single thread and whose memory is free again when it ends."""
+    roots = [str(Path(package.__path__[0]).parent) for package in (immortal_runner, immortal_lambda)]
+    processes = min(MAX_PROCESSES, os.cpu_count() or 1)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _UNPACK_APART, archive, folder, str(processes), *roots],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.stdout:
+        raise_failure(done.stdout)
+    if done.returncode:
+        last_line = (done.stderr.splitlines() or [""])[-1]
+        raise ServiceUnavailable(f"unpacking {archive.name} ended with status {done.returncode}: {last_line}")
 
 
-def _extract_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
-    target = folder / _safe_name(entry.filename)
-    if target == folder:
-        return
-    _make_parents(target.parent, folder, entry.filename)
-    mode = _mode(entry)
-    if entry.is_dir() or stat.S_ISDIR(mode):
-        _make_directory(target, mode & _PERMISSIONS or 0o755)
-    elif stat.S_ISLNK(mode):
-        _clear(target)
-        target.symlink_to(_link_target(opened, entry))
-    else:
-        _clear(target)
-        _write_file(opened, entry, target, mode & _PERMISSIONS or 0o644)
+def merge(tree: Path, folder: Path) -> None:
+    """Move what a folder holds into another one, over what is there.
 
-
-def _mode(entry: zipfile.ZipInfo) -> int:
-    """The entry's type and mode bits; 0 where it carries none."""
-    mode = entry.external_attr >> 16 if entry.create_system == _UNIX else 0
-    if mode and stat.S_IFMT(mode) == 0:
-        return mode | (0o555 if mode & 0o100 else 0o444)
-    return mode
-
-
-def _link_target(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
-    if entry.file_size > _LINK_BYTES:
-        raise ArchiveRefused(f"the symbolic link {entry.filename!r} points to a name of {entry.file_size} bytes")
-    return os.fsdecode(opened.read(entry))
-
-
-def _safe_name(name: str) -> PurePosixPath:
-    path = PurePosixPath(name if "/" in name else name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts:
-        raise ArchiveRefused(f"entry {name!r} leaves the folder that it is extracted to")
-    return path
-
-
-def _make_parents(parent: Path, folder: Path, name: str) -> None:
-    """Make the folders above an entry; a symbolic link among them would lead the entry elsewhere."""
-    at = folder
-    for part in parent.relative_to(folder).parts:
-        at /= part
-        if at.is_symlink():
-            raise ArchiveRefused(f"entry {name!r} would be written through the symbolic link {part!r}")
-        if not at.is_dir():
-            _clear(at)
-            at.mkdir()
-
-
-def _make_directory(target: Path, mode: int) -> None:
-    if target.is_symlink() or not target.is_dir():
-        _clear(target)
-        target.mkdir()
-    target.chmod(mode | 0o700)
-
-
-def _write_file(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, mode: int) -> None:
-    written = 0
-    with opened.open(entry) as source, target.open("xb") as out:
-        while chunk := source.read(_CHUNK_BYTES):
-            written += len(chunk)
-            if written > entry.file_size:
+    Raises:
+        ArchiveRefused: Something would be written through a link, or a folder and a file have the same path.
+    """
+    for child in sorted(tree.iterdir()):
+        target = folder / child.name
+        match _kind(child), _kind(target):
+            case "folder", "folder":
+                target.chmod(stat.S_IMODE(child.stat().st_mode))
+                merge(child, target)
+            case "folder", "link":
                 raise ArchiveRefused(
-                    f"entry {entry.filename!r} holds more than the {entry.file_size} bytes it declares"
+                    f"{target} is a symbolic link of an earlier layer; files would be written through it"
                 )
-            out.write(chunk)
-    target.chmod(mode)
-    _keep_time(entry, target)
+            case ("folder", "file") | ("file" | "link", "folder"):
+                raise ArchiveRefused(f"two archives claim {target}, one as a folder and one as a file")
+            case _:
+                child.replace(target)
 
 
-def _keep_time(entry: zipfile.ZipInfo, target: Path) -> None:
-    """Keep the entry's time: Python checks compiled files against the time of their source."""
+def _kind(path: Path) -> Kind | None:
     try:
-        when = calendar.timegm((*entry.date_time, 0, 0, 0))
-    except ValueError:
-        return  # a month 0, as some tools write
-    os.utime(target, (when, when))
-
-
-def _clear(target: Path) -> None:
-    if target.is_symlink() or target.is_file():
-        target.unlink()
-    elif target.is_dir():
-        raise ArchiveRefused(f"two entries claim {target.name!r}, one as a folder and one as a file")
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode):
+        return "folder"
+    return "link" if stat.S_ISLNK(mode) else "file"

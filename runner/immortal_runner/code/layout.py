@@ -1,11 +1,12 @@
 """Where a function's code, its layers and its scratch space lie on this machine."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from immortal_runner.code.archive import extract
+from immortal_runner.code.archive import merge, unpack_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,29 @@ def lay_out(code: Path, layers: Sequence[Path], root: Path) -> Layout:
 
     Raises:
         ArchiveRefused: One of the zips can't be extracted safely.
+        DiskFull: There is no room for them.
+    """
+    return lay_out_as_they_come(enumerate([code, *layers]), root)
+
+
+def lay_out_as_they_come(zips: Iterable[tuple[int, Path]], root: Path) -> Layout:
+    """Extract code and layers as :func:`lay_out` does, each as soon as it is there.
+
+    Args:
+        zips: In any order, each with its place: 0 is the code, from 1 on the layers are counted.
+        root: As for :func:`lay_out`, which raises the same.
     """
     layout = Layout(root / "var/task", root / "opt", root / "tmp")
     for folder in (layout.task, layout.opt):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o755)
-    for layer in layers:
-        extract(layer, layout.opt)
-    extract(code, layout.task)
+    with ExitStack() as until_merged:
+        unpacked: dict[int, Path] = {}
+        for number, archive in zips:
+            folder = layout.opt if number else layout.task
+            unpacked[number] = until_merged.enter_context(unpack_aside(archive, folder))
+        for number in sorted(unpacked):
+            merge(unpacked[number], layout.opt if number else layout.task)
     make_scratch(layout.tmp)
     return layout
 
