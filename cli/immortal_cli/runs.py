@@ -14,6 +14,7 @@ from immortal_cli.errors import Failed
 from immortal_cli.options import RunId, json_option, name_option
 from immortal_cli.output import tell, write_json, write_members, write_table
 from immortal_cli.tail import Tail
+from immortal_lambda.clock import now_ms
 from immortal_lambda.ledger import Ledger, RunUnknown
 from immortal_lambda.payloads import Bucket, fetch
 from immortal_lambda.runs import STATUSES, Run, Status
@@ -58,9 +59,9 @@ def show_run(run_id: str, name: str, *, only_event: bool, as_json: bool) -> None
     if only_event:
         click.echo(fetch(run.event, records.bucket), nl=False)
     elif as_json:
-        write_json(views.show_json(run, bucket=records.bucket, now_ms=_now_ms()))
+        write_json(views.show_json(run, bucket=records.bucket, now_ms=now_ms()))
     else:
-        write_members(views.show_members(run, bucket=records.bucket, now_ms=_now_ms()))
+        write_members(views.show_members(run, bucket=records.bucket, now_ms=now_ms()))
 
 
 @runs.command("wait")
@@ -173,12 +174,12 @@ def _passed(deadline: float | None) -> bool:
 
 
 def _write(found: Iterable[Run], bucket: Bucket | None, *, as_json: bool) -> None:
-    now_ms = _now_ms()
+    now = now_ms()
     if as_json:
         for run in found:
-            write_json(views.show_json(run, bucket=bucket, now_ms=now_ms))
+            write_json(views.show_json(run, bucket=bucket, now_ms=now))
         return
-    rows = [views.show_row(run, now_ms=now_ms) for run in found]
+    rows = [views.show_row(run, now_ms=now) for run in found]
     if rows:
         write_table(views.COLUMNS, rows)
     else:
@@ -188,12 +189,9 @@ def _write(found: Iterable[Run], bucket: Bucket | None, *, as_json: bool) -> Non
 def _print_new_lines(tail: Tail, run: Run, *, as_json: bool) -> None:
     if not run.log_stream:
         return
-    for line in tail.new_lines(run.log_group, run.log_stream):
+    part = {"from_ms": run.claimed_ms, "until_ms": run.ended_ms}
+    for line in tail.new_lines(run.log_group, run.log_stream, **part):
         if as_json:
             write_json({"timestamp": views.show_time(line.at_ms), "message": line.text})
         else:
             click.echo(line.text)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -25,24 +25,38 @@ class Line:
 
 @dataclass(slots=True)
 class Tail:
-    """Reads a stream of CloudWatch Logs; another stream than last time is read from its beginning."""
+    """Reads an attempt's part of a stream of CloudWatch Logs; another part than last time is read from its beginning.
+
+    A task that takes several runs logs them to one stream, one after the other: an attempt's part lasts from its claim
+    to its end.
+    """
 
     logs: CloudWatchLogsClient
-    _stream: tuple[str, str] = ("", "")
+    _part: tuple[str, str, int] = ("", "", 0)
     _token: str = ""
 
-    def new_lines(self, group: str, stream: str) -> Iterator[Line]:
-        """Give the lines that came since the last look; none while the stream isn't there."""
-        if (group, stream) != self._stream:
-            self._stream, self._token = (group, stream), ""
+    def new_lines(self, group: str, stream: str, *, from_ms: int = 0, until_ms: int = 0) -> Iterator[Line]:
+        """Give the lines that came since the last look; none while the stream isn't there.
+
+        Args:
+            group: The log group.
+            stream: The log stream.
+            from_ms: Where the part begins, Unix milliseconds.
+            until_ms: Where it ends; 0 while it goes on.
+        """
+        if (group, stream, from_ms) != self._part:
+            self._part, self._token = (group, stream, from_ms), ""
         while True:
             token: Any = {"nextToken": self._token} if self._token else {}
             try:
-                page = self.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True, **token)
+                page = self.logs.get_log_events(
+                    logGroupName=group, logStreamName=stream, startTime=from_ms, startFromHead=True, **token
+                )
             except self.logs.exceptions.ResourceNotFoundException:
                 return
             for event in page["events"]:
-                yield Line(event.get("timestamp", 0), event.get("message", "").rstrip("\n"))
+                if from_ms <= (at_ms := event.get("timestamp", 0)) <= (until_ms or at_ms):
+                    yield Line(at_ms, event.get("message", "").rstrip("\n"))
             if page["nextForwardToken"] == self._token:
                 return  # CloudWatch says that nothing is left by giving the same token again
             self._token = page["nextForwardToken"]

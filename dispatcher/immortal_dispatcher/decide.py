@@ -111,9 +111,9 @@ def after_due(run: Run, *, now_ms: int) -> Launch | Postpone | Park:
     """
     if was_refused(run):
         return Launch()
-    if run.launches >= LAUNCHES_AT_MOST:
+    if run.launches_accepted >= LAUNCHES_AT_MOST:
         return Park(explain_exhausted(run))
-    wait_ms = relaunch_wait_ms(run.launches)
+    wait_ms = relaunch_wait_ms(run.launches_accepted)
     return Postpone(now_ms + wait_ms) if now_ms - run.updated_ms < wait_ms else Launch()
 
 
@@ -125,9 +125,9 @@ def explain_exhausted(run: Run, last: str = "") -> str:
     """
     last = last or run.reason or "its newest task did not claim the run in time"
     return (
-        f"launched {run.launches} times without an outcome (attempts begun in all: {run.attempt}); the last time: "
-        f"{shorten(last, _LAST_WORD_BYTES)}. Next step: mend what is named there (the image, the subnets, the runner's "
-        f"log tell more), then immortal runs redrive {run.run_id}"
+        f"launched {run.launches_accepted} times without an outcome (attempts begun in all: {run.attempt}); the last "
+        f"time: {shorten(last, _LAST_WORD_BYTES)}. Next step: mend what is named there (the image, the subnets, the "
+        f"runner's log tell more), then immortal runs redrive {run.run_id}"
     )
 
 

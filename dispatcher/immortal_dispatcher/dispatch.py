@@ -103,7 +103,7 @@ def _encode(text: str) -> bytes:
 def _note_refusal(run: Run, refused: Refused, ledger: Ledger, now_ms: int, say: Say) -> None:
     due_at_ms = now_ms + wait_ms(refused.cause, run.launches)
     try:
-        ledger.postpone(run, reason=explain_wait(refused, run.launches), due_at_ms=due_at_ms, now_ms=now_ms)
+        ledger.note_refusal(run, reason=explain_wait(refused, run.launches), due_at_ms=due_at_ms, now_ms=now_ms)
     except ImmortalError as error:
         # The ledger owns the run already: it is due after the start grace, only the reason is lost.
         say("reason not noted", run_id=run.run_id, letter_id=_letter_id(run), **describe_error(error))

@@ -1,6 +1,6 @@
 """The reconciler's shell: sees to it that no run is forgotten when its task stops or its due time comes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Protocol, assert_never
 
@@ -30,23 +30,29 @@ class Cluster(Account, Protocol):
 
 
 def reconcile_stop(task: Mapping[str, Any], account: Cluster, *, now_ms: int, say: Say) -> None:
-    """Do what a task's end asks for.
+    """Do what a task's end asks for: for the run that it was started for, and for one that it had taken after it.
 
     Args:
         task: The ``detail`` of an event "ECS Task State Change".
 
     Raises:
-        ImmortalError: The ledger could not be asked; the run's due time remains.
+        ImmortalError: The ledger could not be asked; the runs' due times remain.
     """
     stop = read_stop(task)
     if stop is None or not stop.run_id:
         return
-    try:
-        run = account.ledger.read(stop.run_id)
-    except RunUnknown:
-        say("no such run", run_id=stop.run_id, task_arn=stop.task_arn)
-        return
-    _carry_out(run, after_stop(run, stop, now_ms=now_ms), account.ledger, now_ms, say)
+    for run_id in dict.fromkeys([stop.run_id, *_held_by(stop, account.ledger)]):
+        try:
+            run = account.ledger.read(run_id)
+        except RunUnknown:
+            say("no such run", run_id=run_id, task_arn=stop.task_arn)
+            continue
+        _carry_out(run, after_stop(run, stop, now_ms=now_ms), account.ledger, now_ms, say)
+
+
+def _held_by(stop: Stop, ledger: Ledger) -> Iterator[str]:
+    """The runs that a task may have left in the lurch; its end names only the one that it was started for."""
+    return iter(()) if stop.in_order else (run.run_id for run in ledger.held_by(stop.task_arn))
 
 
 def sweep(account: Cluster, *, clock: Clock, say: Say) -> None:

@@ -18,6 +18,7 @@ _PLAIN = {
     "reason": "reason",
     "attempt": "attempt",
     "launches": "launches",
+    "refusals": "refusals",
     "owner": "owner",
     "fence": "fence",
     "lease_until": "lease_until_ms",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import merge
+from itertools import islice
 from typing import Any, Protocol
 
 from immortal_lambda.errors import ImmortalError
@@ -12,6 +13,9 @@ from immortal_lambda.runs import ENDED, STATUSES, TRANSITIONS, Run, RunError, St
 
 RETENTION_S = 90 * 24 * 3600
 """How long an ended run stays on record, counted from its end."""
+
+LOOK_AT_MOST = 200
+"""Runs that one look for some among those of a status reads, whatever else stands there."""
 
 Item = Mapping[str, Any]
 """A record as the table holds it, in plain values."""
@@ -144,6 +148,21 @@ class Ledger:
         )
         return (item["run_id"] for item in items)
 
+    def waiting_like(self, run: Run, *, page: int = 25) -> Iterator[Run]:
+        """Give pending runs of the same code, longest unchanged first, as the index shows them: it lags a little.
+
+        There is no index for it: one would cost every run a write at each of its steps, whereas a task asks once after
+        each run and as a rule finds the next on the first page. What stands behind ``LOOK_AT_MOST`` others is left to
+        the task that is started for it.
+        """
+        looked_at = islice(self._by_status("pending", page, forward=True), LOOK_AT_MOST)
+        return (waiting for waiting in looked_at if waiting.same_code_as(run))
+
+    def held_by(self, task_arn: str, *, page: int = 100) -> Iterator[Run]:
+        """Give the runs that a task holds, as the index shows them, among the ``LOOK_AT_MOST`` changed last."""
+        looked_at = islice(self._by_status("processing", page), LOOK_AT_MOST)
+        return (held for held in looked_at if held.task_arn == task_arn)
+
     def claim(self, run_id: str, *, owner: str, place: Place, now_ms: int, lease_ms: int) -> Claim:
         """Take the right to work on a run that is pending, or whose last owner let the lease run out before it began.
 
@@ -154,39 +173,24 @@ class Ledger:
             NotClaimable: It has ended or is in other hands.
             RunUnknown: There is none under this id.
         """
-        try:
-            item = self.table.update(
-                _key(run_id),
-                "SET #status = :processing, #owner = :owner, lease_until = :lease, due_at = :lease, #due = :due, "
-                "updated_at = :now, claimed_at = :now, task_arn = :task, log_group = :group, log_stream = :stream, "
-                "fence = fence + :one, attempt = attempt + :one REMOVE reason, handler_at",
-                "attribute_exists(run_id) AND (#status = :pending OR "
-                "(#status = :processing AND lease_until < :now AND attribute_not_exists(handler_at)))",
-                _NAMES | {"#due": "due"},
-                {
-                    ":processing": "processing",
-                    ":pending": "pending",
-                    ":owner": owner,
-                    ":lease": now_ms + lease_ms,
-                    ":due": "due",
-                    ":now": now_ms,
-                    ":task": place.task_arn,
-                    ":group": place.log_group,
-                    ":stream": place.log_stream,
-                    ":one": 1,
-                },
-            )
-        except ConditionFailed as refusal:
-            if refusal.item is None:
-                raise RunUnknown(f"no run {run_id!r} on record") from None
-            run = from_item(refusal.item)
-            if run.status == "processing" and run.owner == owner:
-                return Claim(run, owner, run.fence)  # this very write came through before; only its answer was lost
-            raise NotClaimable(
-                f"run {run_id} is {run.status}{' in other hands' if run.status == 'processing' else ''}"
-            ) from None
-        run = from_item(item)
-        return Claim(run, owner, run.fence)
+        claimable = (
+            "attribute_exists(run_id) AND (#status = :pending OR "
+            "(#status = :processing AND lease_until < :now AND attribute_not_exists(handler_at)))"
+        )
+        return self._claim(run_id, claimable, {":launch": 0}, _claim_values(owner, place, now_ms, lease_ms))
+
+    def take(self, run: Run, *, owner: str, place: Place, now_ms: int, lease_ms: int) -> Claim:
+        """Take the right to work on a pending run, for a task that was not started for it.
+
+        It counts as a launch: a run that every task fails to begin is not passed on among them for ever.
+
+        Raises:
+            NotClaimable: It is no longer as it was read.
+            RunUnknown: It is gone.
+        """
+        as_read = "#status = :pending AND fence = :fence AND updated_at = :updated"
+        values = {":launch": 1, ":fence": run.fence, ":updated": run.updated_ms}
+        return self._claim(run.run_id, as_read, values, _claim_values(owner, place, now_ms, lease_ms))
 
     def heartbeat(self, claim: Claim, *, now_ms: int, lease_ms: int, handler_ms: int | None = None) -> None:
         """Hold the claim for another lease; with ``handler_ms``, also note when the handler was given its event.
@@ -215,14 +219,20 @@ class Ledger:
         """
         self._end(claim, "complete", now_ms, {"note": note, **(payload_members("result", result) if result else {})})
 
-    def fail(self, claim: Claim, *, error: RunError, now_ms: int, note: str = "") -> None:
+    def fail(
+        self, claim: Claim, *, error: RunError, now_ms: int, partial: Payload | None = None, note: str = ""
+    ) -> None:
         """Record that the code ran and failed for good.
+
+        Args:
+            partial: What it had written of its result before it failed, if anything; it becomes the run's result.
 
         Raises:
             LeaseLost: The claim is no longer this one.
         """
         said = {"type": error.error_type, "message": error.message, "stack_trace": list(error.stack_trace)}
-        self._end(claim, "error", now_ms, {"note": note, "error": said})
+        written = payload_members("result", partial) if partial else {}
+        self._end(claim, "error", now_ms, {"note": note, "error": said, **written})
 
     def give_up(self, claim: Claim, *, reason: str, now_ms: int) -> None:
         """Park a run that is in our own hands.
@@ -253,6 +263,15 @@ class Ledger:
     def postpone(self, run: Run, *, reason: str, due_at_ms: int, now_ms: int) -> None:
         """Note why a pending run was not launched and when to try again, unless it has moved on since it was read."""
         self._if_unchanged(run, {"reason": reason, "due_at": due_at_ms, "updated_at": now_ms})
+
+    def note_refusal(self, run: Run, *, reason: str, due_at_ms: int, now_ms: int) -> None:
+        """Note that ECS did not take the newest order, and when to try again, unless the run has moved on since.
+
+        A letter that is delivered twice repeats its order: more are never refused than were made.
+        """
+        refusals = min(run.launches, run.refusals + 1)
+        members = {"reason": reason, "refusals": refusals, "due_at": due_at_ms, "updated_at": now_ms}
+        self._if_unchanged(run, members)
 
     def order_launch(self, run: Run, *, due_at_ms: int, now_ms: int) -> Run | None:
         """Count a further launch of a pending run, and say when it counts as lost.
@@ -315,12 +334,31 @@ class Ledger:
             return False
         known = {"function": run.function, "function_arn": run.function_arn, "version": run.version}
         due = {"due": "due", "due_at": now_ms, "updated_at": now_ms, "launches": 0}
-        ended = ("reason", "error", "ended_at", "expires_at", "note")
+        ended = ("reason", "error", "result", "ended_at", "expires_at", "note", "refusals")
         return self._if_unchanged(run, {"status": "pending", **due, **known}, remove=ended)
 
-    def _by_status(self, status: Status, page: int) -> Iterator[Run]:
+    def _claim(self, run_id: str, condition: str, values: Item, claimed: Item) -> Claim:
+        try:
+            item = self.table.update(
+                _key(run_id),
+                "SET #status = :processing, #owner = :owner, lease_until = :lease, due_at = :lease, #due = :due, "
+                "updated_at = :now, claimed_at = :now, task_arn = :task, log_group = :group, log_stream = :stream, "
+                "fence = fence + :one, attempt = attempt + :one, launches = launches + :launch "
+                "REMOVE reason, handler_at",
+                condition,
+                _NAMES | {"#due": "due"},
+                {**claimed, **values},
+            )
+        except ConditionFailed as refusal:
+            found = refusal.item
+        else:
+            run = from_item(item)
+            return Claim(run, run.owner, run.fence)
+        return _claimed_before(run_id, found, claimed[":owner"])
+
+    def _by_status(self, status: Status, page: int, *, forward: bool = False) -> Iterator[Run]:
         items = self.table.query(
-            "by_status", "#status = :status", {"#status": "status"}, {":status": status}, forward=False, page=page
+            "by_status", "#status = :status", {"#status": "status"}, {":status": status}, forward=forward, page=page
         )
         return (from_item(item) for item in items)
 
@@ -372,6 +410,36 @@ class Ledger:
 
 def _key(run_id: str) -> dict[str, str]:
     return {"run_id": run_id, "part": "run"}
+
+
+def _claim_values(owner: str, place: Place, now_ms: int, lease_ms: int) -> dict[str, Any]:
+    return {
+        ":processing": "processing",
+        ":pending": "pending",
+        ":owner": owner,
+        ":lease": now_ms + lease_ms,
+        ":due": "due",
+        ":now": now_ms,
+        ":task": place.task_arn,
+        ":group": place.log_group,
+        ":stream": place.log_stream,
+        ":one": 1,
+    }
+
+
+def _claimed_before(run_id: str, item: Item | None, owner: str) -> Claim:
+    """The claim, if this very write came through before and only its answer was lost.
+
+    Raises:
+        NotClaimable: It is in other hands, or not there to be worked on.
+        RunUnknown: It is gone.
+    """
+    if item is None:
+        raise RunUnknown(f"no run {run_id!r} on record")
+    run = from_item(item)
+    if run.status == "processing" and run.owner == owner:
+        return Claim(run, owner, run.fence)
+    raise NotClaimable(f"run {run_id} is {run.status}{' in other hands' if run.status == 'processing' else ''}")
 
 
 def _expiry(status: Status, ended_ms: int) -> dict[str, int]:

@@ -67,13 +67,15 @@ class Run:
         event: What the handler is given.
         reason: Why the run is parked or waits; empty otherwise.
         attempt: Attempts begun so far.
-        launches: Tasks ordered so far; the number is part of what makes ECS start each of them once.
+        launches: Tasks ordered so far, and tasks that took the run after one of their own; the number is part of what
+            makes ECS start each of them once.
+        refusals: Orders among them that ECS did not take.
         owner: Who holds the claim; empty when nobody does.
         fence: Grows by one with each claim; without the newest, nothing can be recorded.
         lease_until_ms: Until when the claim holds; 0 when nobody holds it.
         due_at_ms: When the reconciler must look at the run; 0 when it needn't.
         handler_ms: When the current attempt's handler was given its event; 0 before.
-        result: What the handler returned.
+        result: What the handler returned; of a run that failed, what it had written before.
         note: What an operator should know of the outcome, for example that Lambda would have refused the result.
     """
 
@@ -91,6 +93,7 @@ class Run:
     reason: str = ""
     attempt: int = 0
     launches: int = 0
+    refusals: int = 0
     owner: str = ""
     fence: int = 0
     lease_until_ms: int = 0
@@ -109,6 +112,16 @@ class Run:
     def ended(self) -> bool:
         """Whether nothing more happens unless a human says so."""
         return self.status in ENDED
+
+    @property
+    def launches_accepted(self) -> int:
+        """Launches that cost something: what ECS refused began nothing."""
+        return self.launches - self.refusals
+
+    def same_code_as(self, other: "Run") -> bool:
+        """Whether both were to run the same version of a function, invoked by the same name."""
+        mine, its = ((run.kind, run.function_arn, run.version) for run in (self, other))
+        return mine == its and bool(self.function_arn)
 
     def lease_lost(self, now_ms: int) -> bool:
         """Whether the run counts as running although nobody holds a valid claim on it."""

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from immortal_lambda.clock import now_ms
 from immortal_lambda.ledger import Claim, LeaseLost, Ledger
 from immortal_runner.settings import BEATS_PER_LEASE
 
@@ -16,12 +17,16 @@ class Heartbeat:
     another task may hold it.
 
     Args:
-        ledger: One whose calls end well within a lease.
+        ledger: Takes the handler's start, and is asked as often as that needs: all that was made ready depends on it.
+        pulse: The same ledger, by calls that end well within a lease.
         on_lost: Called once, from the heartbeat's own thread, when the claim is lost.
     """
 
-    def __init__(self, ledger: Ledger, claim: Claim, *, lease_s: float, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self, ledger: Ledger, pulse: Ledger, claim: Claim, *, lease_s: float, on_lost: Callable[[], None]
+    ) -> None:
         self._ledger = ledger
+        self._pulse = pulse
         self._claim = claim
         self._lease_s = lease_s
         self._every_s = lease_s / BEATS_PER_LEASE
@@ -41,7 +46,7 @@ class Heartbeat:
             ServiceUnavailable: The ledger can't be reached.
         """
         self.handler_noted = True
-        self._renew(handler_ms=_now_ms())
+        self._renew(self._ledger, handler_ms=now_ms())
 
     def stop(self) -> None:
         """Beat no more."""
@@ -60,19 +65,15 @@ class Heartbeat:
     def _beat(self) -> bool:
         """Beat once; False when the claim is lost."""
         try:
-            self._renew()
+            self._renew(self._pulse)
         except LeaseLost:
             return False
         except Exception as error:  # noqa: BLE001  # whatever it is: a heart that stops in silence lets two tasks work
             sys.stderr.write(f"heartbeat of run {self._claim.run.run_id}: {type(error).__name__}: {error}\n")
         return time.monotonic() < self._held_until
 
-    def _renew(self, handler_ms: int | None = None) -> None:
+    def _renew(self, ledger: Ledger, handler_ms: int | None = None) -> None:
         began = time.monotonic()
         lease_ms = round(self._lease_s * 1000)
-        self._ledger.heartbeat(self._claim, now_ms=_now_ms(), lease_ms=lease_ms, handler_ms=handler_ms)
+        ledger.heartbeat(self._claim, now_ms=now_ms(), lease_ms=lease_ms, handler_ms=handler_ms)
         self._held_until = began + self._lease_s
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -67,6 +68,31 @@ def test_a_task_that_recorded_its_outcome_changes_nothing_when_it_stops(account:
     account.ledger.complete(held, result=Inline(b"7"), now_ms=NOW)
     reconcile_stop(stopped(exit_code=0), account, now_ms=NOW + 1, say=said)
     assert account.ledger.read("r-1").status == "complete"
+
+
+def hold_second(account: FakeAccount, *, begun: bool) -> None:
+    """A task that has finished r-1 and has taken r-2."""
+    account.ledger.complete(claim(account, pending("r-1")), result=Inline(b"7"), now_ms=NOW)
+    account.ledger.create(pending("r-2"))
+    taken = account.ledger.take(account.ledger.read("r-2"), owner="me", place=Place(TASK), now_ms=NOW, lease_ms=60_000)
+    if begun:
+        account.ledger.heartbeat(taken, now_ms=NOW, lease_ms=60_000, handler_ms=NOW)
+
+
+@pytest.mark.parametrize(("begun", "left"), [(True, "parked"), (False, "pending")], ids=["begun", "not begun"])
+def test_a_task_that_is_killed_lets_go_of_the_run_that_it_had_taken_after_its_own(
+    account: FakeAccount, said: Said, left: str, *, begun: bool
+) -> None:
+    hold_second(account, begun=begun)
+    claim(account, pending("r-3"), task_arn="arn:another")
+    reconcile_stop(stopped("r-1"), account, now_ms=NOW + 1, say=said)
+    assert [account.ledger.read(run_id).status for run_id in ("r-1", "r-2", "r-3")] == ["complete", left, "processing"]
+
+
+def test_a_task_that_ended_in_order_holds_no_run_and_none_is_looked_for(account: FakeAccount, said: Said) -> None:
+    hold_second(account, begun=True)
+    reconcile_stop(stopped("r-1", exit_code=0), account, now_ms=NOW + 1, say=said)
+    assert account.ledger.read("r-2").status == "processing"
 
 
 def test_a_task_that_failed_to_start_leaves_a_run_that_the_sweep_launches_again(
@@ -246,6 +272,42 @@ def test_a_run_that_found_no_room_many_times_still_waits_for_it(account: FakeAcc
         now_ms = account.ledger.read("r-1").due_at_ms
     assert len(account.orders) == 2 * LAUNCHES_AT_MOST
     assert account.ledger.read("r-1").status == "pending"
+
+
+def test_a_run_that_found_no_room_many_times_is_not_parked_when_its_first_task_is_stopped(
+    account: FakeAccount, said: Said
+) -> None:
+    account.refusal = Refused("capacity", "no room")
+    account.ledger.create(pending())
+    now_ms = NOW
+    for _ in range(LAUNCHES_AT_MOST):
+        look(account, said, now_ms=now_ms)
+        now_ms = account.ledger.read("r-1").due_at_ms
+    account.refusal = None
+    look(account, said, now_ms=now_ms)
+    held = account.ledger.claim("r-1", owner="me", place=Place(TASK), now_ms=now_ms, lease_ms=60_000)
+    account.ledger.release(held, reason="the task was stopped", now_ms=now_ms)
+    orders = len(account.orders)
+    look(account, said, now_ms=now_ms)
+    look(account, said, now_ms=account.ledger.read("r-1").due_at_ms)
+    assert len(account.orders) == orders + 1
+    account.ledger.park(account.ledger.read("r-1"), reason="an operator said so", now_ms=now_ms)
+    account.ledger.redrive(account.ledger.read("r-1"), now_ms=now_ms)
+    assert account.ledger.read("r-1").launches_accepted == 0
+
+
+def test_a_stop_that_is_told_again_says_nothing_of_the_launch_that_followed_it(
+    account: FakeAccount, said: Said
+) -> None:
+    account.ledger.create(replace(pending(due_at_ms=NOW + START_GRACE_MS), launches=LAUNCHES_AT_MOST - 1))
+    stop = stopped(exit_code=1) | {"stoppedAt": datetime.fromtimestamp(NOW / 1000 + 1, UTC).isoformat()}
+    reconcile_stop(stop, account, now_ms=NOW + 2_000, say=said)
+    now_ms = account.ledger.read("r-1").due_at_ms
+    look(account, said, now_ms=now_ms)
+    launched = account.ledger.read("r-1")
+    reconcile_stop(stop, account, now_ms=now_ms + 1, say=said)
+    assert account.ledger.read("r-1") == launched
+    assert (launched.launches, launched.due_at_ms) == (LAUNCHES_AT_MOST, now_ms + START_GRACE_MS)
 
 
 def test_a_redriven_run_starts_a_new_task_although_its_launches_are_counted_anew(

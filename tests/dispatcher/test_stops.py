@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from immortal_dispatcher.launch import LAUNCHES_AT_MOST
 from immortal_dispatcher.stops import Stop, after_stop, describe, read_stop
 from immortal_lambda.payloads import Inline
 from immortal_lambda.runs import Run, Status
+from immortal_runner.exit_codes import ExitCode
 
 TASK = "arn:aws:ecs:eu-west-1:111122223333:task/immortal/5f3c"
 NOW = 1_800_000_000_000
@@ -49,6 +51,13 @@ def test_a_task_that_never_started_has_no_exit_code() -> None:
     stop = read_stop(task(stopCode="TaskFailedToStart", containers=[{"name": "runner"}]))
     assert stop is not None
     assert stop.exit_code is None
+
+
+@pytest.mark.parametrize("said", ["2027-01-15T08:00:00.25Z", datetime(2027, 1, 15, 8, 0, 0, 250_000, UTC)], ids=repr)
+def test_when_a_task_stopped_is_read_from_events_and_descriptions(said: object) -> None:
+    stop = read_stop(task(stoppedAt=said))
+    assert stop is not None
+    assert stop.stopped_ms == NOW + 250
 
 
 def test_a_stop_is_described_with_all_that_ecs_knows() -> None:
@@ -100,6 +109,27 @@ def test_a_run_that_its_task_gave_back_keeps_its_own_reason_and_due_time() -> No
 
 def test_the_end_of_a_twin_task_means_nothing_for_a_run_in_other_hands() -> None:
     assert after_stop(replace(RUN, task_arn="arn:another"), KILLED, now_ms=NOW) is None
+
+
+def test_the_end_of_a_task_says_nothing_of_a_waiting_run_that_it_was_not_started_for() -> None:
+    given_back = replace(RUN, run_id="r-2", status="pending", task_arn="arn:another")
+    assert after_stop(given_back, KILLED, now_ms=NOW) is None
+
+
+def test_every_exit_code_of_the_runner_but_that_of_a_fault_means_that_it_holds_nothing() -> None:
+    assert [code.name for code in ExitCode if not replace(KILLED, exit_code=code).in_order] == ["BROKEN"]
+
+
+@pytest.mark.parametrize("exit_code", [0, 10, 21, 23])
+def test_an_idle_task_that_ended_in_order_says_nothing_of_a_run_that_another_gave_back(exit_code: int) -> None:
+    given_back = replace(RUN, status="pending", task_arn="arn:another", launches=LAUNCHES_AT_MOST)
+    assert after_stop(given_back, replace(KILLED, exit_code=exit_code), now_ms=NOW) is None
+
+
+def test_a_task_that_could_not_even_start_the_runner_did_not_end_in_order() -> None:
+    waiting = replace(RUN, status="pending", task_arn="", launches=1)
+    for exit_code in (1, 70, 126, 137, None):
+        assert isinstance(after_stop(waiting, replace(KILLED, exit_code=exit_code), now_ms=NOW), Postpone)
 
 
 @pytest.mark.parametrize("status", ["complete", "error", "cancelled", "parked"])

@@ -214,6 +214,86 @@ def test_ended_runs_leave_the_record_after_a_while(ledger: Ledger, table: Dynamo
     assert raw(table)["expires_at"] == NOW // 1000 + RETENTION_S
 
 
+def take(ledger: Ledger, run: Run, owner: str = "drainer") -> Claim:
+    return ledger.take(run, owner=owner, place=Place("task-2", "group", "stream"), now_ms=NOW + 50, lease_ms=LEASE)
+
+
+def test_runs_that_wait_for_the_same_code_are_found_longest_unchanged_first(ledger: Ledger) -> None:
+    ledger.create(replace(RUN, run_id="newer", updated_ms=NOW + 2))
+    ledger.create(replace(RUN, run_id="older", updated_ms=NOW + 1))
+    ledger.create(replace(RUN, run_id="claimed", updated_ms=NOW))
+    claim(ledger, run_id="claimed")
+    ledger.create(replace(RUN, run_id="alias", function_arn=f"{RUN.function_arn}:live"))
+    ledger.create(replace(RUN, run_id="version", version="7"))
+    ledger.create(replace(RUN, run_id="unresolved", function_arn=""))
+    assert [run.run_id for run in ledger.waiting_like(RUN, page=2)] == ["older", "newer"]
+    assert list(ledger.waiting_like(replace(RUN, function_arn=""))) == []
+
+
+def test_a_look_for_waiting_runs_costs_no_more_than_it_may(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("immortal_lambda.ledger.LOOK_AT_MOST", 3)
+    for number in range(4):
+        ledger.create(replace(RUN, run_id=f"other-{number}", version="7", updated_ms=NOW - 10 + number))
+    ledger.create(RUN)
+    assert list(ledger.waiting_like(RUN, page=2)) == []
+
+
+def test_a_waiting_run_is_taken_as_it_was_read_and_that_counts_as_a_launch(ledger: Ledger) -> None:
+    ledger.create(replace(RUN, launches=1))
+    seen = ledger.read("r-1")
+    taken = take(ledger, seen)
+    run = ledger.read("r-1")
+    assert (run.status, run.owner, run.attempt, run.launches, run.task_arn) == ("processing", "drainer", 1, 2, "task-2")
+    assert (run.log_group, run.log_stream, run.due_at_ms) == ("group", "stream", NOW + 50 + LEASE)
+    assert take(ledger, seen).fence == taken.fence  # the answer to the first was lost
+    with pytest.raises(NotClaimable, match="in other hands"):
+        take(ledger, seen, "another")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger, run: ledger.park(run, reason="x", now_ms=NOW + 1),
+        lambda ledger, run: ledger.order_launch(run, due_at_ms=NOW + 1, now_ms=NOW + 1),
+        lambda ledger, run: (
+            ledger.park(run, reason="x", now_ms=NOW + 1)
+            and ledger.redrive(replace(ledger.read("r-1"), function_arn="arn:other"), now_ms=NOW + 2)
+        ),
+    ],
+    ids=["parked", "launched", "redriven as another function"],
+)
+def test_a_waiting_run_that_moved_on_is_not_taken(ledger: Ledger, change: Callable[[Ledger, Run], object]) -> None:
+    ledger.create(RUN)
+    seen = ledger.read("r-1")
+    assert change(ledger, seen)
+    with pytest.raises(NotClaimable):
+        take(ledger, seen)
+
+
+def test_a_run_that_is_gone_is_not_taken(ledger: Ledger) -> None:
+    with pytest.raises(RunUnknown):
+        take(ledger, RUN)
+
+
+def test_the_runs_that_a_task_holds_are_found(ledger: Ledger) -> None:
+    for number in range(3):
+        ledger.create(replace(RUN, run_id=f"r-{number}"))
+    claim(ledger, run_id="r-0")
+    held = take(ledger, ledger.read("r-1"))
+    assert [run.run_id for run in ledger.held_by("task-2")] == ["r-1"]
+    ledger.complete(held, result=RESULT, now_ms=NOW + 60)
+    assert list(ledger.held_by("task-2")) == []
+
+
+def test_what_a_failed_run_had_written_is_kept_until_it_is_redriven(ledger: Ledger, table: DynamoTable) -> None:
+    ledger.create(RUN)
+    ledger.fail(claim(ledger), error=RunError("E", "m"), partial=Inline(b"half a"), now_ms=NOW + 9)
+    run = ledger.read("r-1")
+    assert (run.status, run.result) == ("error", Inline(b"half a"))
+    assert ledger.redrive(run, now_ms=NOW + 10)
+    assert "result" not in raw(table)
+
+
 def test_runs_are_listed_by_status_newest_change_first(ledger: Ledger) -> None:
     for number in range(7):
         ledger.create(replace(RUN, run_id=f"r-{number}", updated_ms=NOW + number))

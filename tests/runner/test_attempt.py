@@ -1,149 +1,27 @@
 """The runner as ECS starts it: a process with an environment, a ledger, and nothing else."""
 
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from immortal_lambda.aws import DynamoTable, PayloadBucket, client
+from immortal_lambda.aws import PayloadBucket, client
 from immortal_lambda.errors import AccessRefused, ServiceUnavailable
-from immortal_lambda.failures import Failure
 from immortal_lambda.ledger import Claim, Ledger
-from immortal_lambda.payloads import Inline, Payload, Stored, fetch, keep
-from immortal_lambda.runs import Origin, Run
-from immortal_local.server import LocalAws
-from immortal_runner.attempt import Attempt
+from immortal_lambda.payloads import Inline, Stored, keep
 from immortal_runner.aws import AwsAccount
 from immortal_runner.exit_codes import ExitCode
+from immortal_runner.metadata import TaskMetadata
 from immortal_runner.settings import read_settings
 from immortal_runner.stop import StopSignal
-
-RUN_ID = "7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f2c11"
-
-
-def zipped(files: str | Mapping[str, str]) -> bytes:
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as archive:
-        for name, text in ({"app.py": files} if isinstance(files, str) else files).items():
-            archive.writestr(name, text)
-    return data.getvalue()
-
-
-@dataclass
-class Stage:
-    """A function on the local AWS, a run for it in the ledger, and runners on demand."""
-
-    local: LocalAws
-    table: DynamoTable
-    ledger: Ledger
-    bucket: PayloadBucket
-    work_dir: str
-    processes: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def create(self, code: str | Mapping[str, str], **changes: Any) -> str:
-        name = f"f-{self.table.name}"
-        role = "arn:aws:iam::123456789012:role/runner-tests"
-        functions = self.local.client("lambda")
-        answer = functions.create_function(
-            FunctionName=name,
-            Runtime="python3.13",
-            Role=role,
-            Handler="app.handler",
-            Timeout=1,
-            Code={"ZipFile": zipped(code)},
-            **changes,
-        )
-        functions.get_waiter("function_active_v2").wait(FunctionName=name)
-        return str(answer["FunctionArn"])
-
-    def record(self, arn: str, event: Payload | None = None, **changes: Any) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        run = Run(
-            run_id=RUN_ID,
-            kind="rerun",
-            status="pending",
-            event=event or Inline(b"{}"),
-            created_ms=now_ms,
-            updated_ms=now_ms,
-            function=arn.split(":")[6],
-            function_arn=arn,
-            version="$LATEST",
-            failure=Failure("timeout", "Task timed out after 1.00 seconds"),
-            origin=Origin("arn:aws:sqs:eu-west-1:123456789012:q", "m", changes.pop("failed_ms", now_ms)),
-            due_at_ms=now_ms + 600_000,
-        )
-        assert self.ledger.create(run) is None
-
-    def environment(self) -> dict[str, str]:
-        about = self.local.describe()
-        return {
-            "PATH": os.environ["PATH"],
-            "AWS_ENDPOINT_URL": about["endpoint"],
-            "AWS_DEFAULT_REGION": about["region"],
-            "AWS_ACCESS_KEY_ID": about["access_key_id"],
-            "AWS_SECRET_ACCESS_KEY": about["secret_access_key"],
-            "IMMORTAL_RUN_ID": RUN_ID,
-            "IMMORTAL_LEDGER_TABLE": self.table.name,
-            "IMMORTAL_PAYLOAD_BUCKET": self.bucket.name,
-            "IMMORTAL_WORK_DIR": self.work_dir,
-        }
-
-    def start(self, *, lifeline: int | None = None, lease_s: float = 60, grace_s: float = 20) -> subprocess.Popen[str]:
-        kept = {} if lifeline is None else {"IMMORTAL_LIFELINE_FD": str(lifeline)}
-        kept |= {"IMMORTAL_LEASE_S": str(lease_s), "IMMORTAL_STOP_GRACE_S": str(grace_s)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "immortal_runner"],
-            env=self.environment() | kept,
-            pass_fds=[] if lifeline is None else [lifeline],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.processes.append(process)
-        return process
-
-    def run(self) -> tuple[int, Run]:
-        process = self.start()
-        process.communicate(timeout=60)
-        return process.returncode, self.ledger.read(RUN_ID)
-
-    def until(self, met: Callable[[Run], object]) -> Run:
-        deadline = time.monotonic() + 20
-        while not met(run := self.ledger.read(RUN_ID)):
-            assert time.monotonic() < deadline, run
-            time.sleep(0.02)
-        return run
-
-    def log(self, run: Run) -> str:
-        logs = self.local.client("logs")
-        events = logs.get_log_events(logGroupName=run.log_group, logStreamName=run.log_stream, startFromHead=True)
-        return "".join(event["message"] for event in events["events"])
-
-
-@pytest.fixture
-def stage(local: LocalAws, table: DynamoTable, ledger: Ledger, tmp_path: Any) -> Iterator[Stage]:
-    iam, s3 = local.client("iam"), local.client("s3")
-    if "runner-tests" not in [role["RoleName"] for role in iam.list_roles()["Roles"]]:
-        iam.create_role(RoleName="runner-tests", AssumeRolePolicyDocument="{}")
-    s3.create_bucket(Bucket=f"b-{table.name}", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    stage = Stage(local, table, ledger, PayloadBucket(s3, f"b-{table.name}"), str(tmp_path / "work"))
-    yield stage
-    for process in stage.processes:
-        process.kill()
-        process.communicate()
-
-
-def result(stage: Stage, run: Run) -> Any:
-    assert run.result is not None, run
-    return json.loads(fetch(run.result, stage.bucket))
+from immortal_runner.task import Task
+from support.stages import RUN_ID, Stage, zipped
 
 
 def test_a_run_is_finished_without_its_limit(stage: Stage) -> None:
@@ -160,7 +38,7 @@ def test_a_run_is_finished_without_its_limit(stage: Stage) -> None:
     assert (code, run.status) == (ExitCode.COMPLETE, "complete")
     name = arn.split(":")[-1]
     who = f"arn:aws:sts::123456789012:assumed-role/runner-tests/{name}"
-    assert result(stage, run) == [{"n": 1}, RUN_ID, arn, who]
+    assert stage.result(run) == [{"n": 1}, RUN_ID, arn, who]
     assert run.created_ms <= run.claimed_ms <= run.handler_ms <= run.ended_ms
     assert run.log_group == f"/aws/lambda/{name}"
     assert [line.split()[0] for line in stage.log(run).splitlines()] == ["START", "working", "END", "REPORT"]
@@ -186,7 +64,7 @@ def test_layers_variables_and_packages_are_there(stage: Stage) -> None:
     )
     stage.record(arn)
     _, run = stage.run()
-    assert result(stage, run) == ["second", "package", "variable"]
+    assert stage.result(run) == ["second", "package", "variable"]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +98,7 @@ def test_big_events_and_results_travel_by_claim_check(stage: Stage) -> None:
     stage.record(arn, event)
     _, run = stage.run()
     assert isinstance(run.result, Stored)
-    assert result(stage, run) == "x" * 7_000_000
+    assert stage.result(run) == "x" * 7_000_000
     assert "Lambda takes 6291556" in run.note
 
 
@@ -231,9 +109,10 @@ def test_the_version_that_failed_is_the_version_that_runs(stage: Stage) -> None:
     functions.update_function_code(FunctionName=arn, ZipFile=zipped("def handler(event, context): return 'new'"))
     stage.record(f"{arn}:1")
     _, run = stage.run()
-    assert result(stage, run) == ["old", "1"]
+    assert stage.result(run) == ["old", "1"]
 
 
+@pytest.mark.conformance(78)
 def test_code_newer_than_its_failure_is_noted(stage: Stage) -> None:
     stage.record(stage.create("def handler(event, context): return 1"), failed_ms=1_700_000_000_000)
     _, run = stage.run()
@@ -250,8 +129,8 @@ def test_a_function_that_is_gone_is_parked(stage: Stage) -> None:
     assert "is gone. Next step:" in run.reason
 
 
+@pytest.mark.conformance(60)
 def test_a_layer_that_is_gone_is_parked(stage: Stage) -> None:
-    """Conformance 60."""
     functions = stage.local.client("lambda")
     layer = functions.publish_layer_version(LayerName="doomed", Content={"ZipFile": zipped({"python/a.py": ""})})
     arn = stage.create("def handler(event, context): return 1", Layers=[layer["LayerVersionArn"]])
@@ -278,38 +157,37 @@ def test_an_event_that_was_lost_is_parked(stage: Stage) -> None:
 
 
 @pytest.fixture
-def within(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Attempt]]:
-    """An attempt in this very process, with parts that stumble."""
+def within(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Task]]:
+    """A task in this very process, with parts that stumble."""
     for name, value in stage.environment().items():
         monkeypatch.setenv(name, value)
     client.cache_clear()
 
-    def attempt(ledger: Ledger | None = None, bucket: Any = None, account: AwsAccount | None = None) -> Attempt:
-        return Attempt(
+    def task(ledger: Ledger | None = None, bucket: Any = None, account: AwsAccount | None = None) -> Task:
+        return Task(
             settings=read_settings(),
             ledger=ledger or stage.ledger,
             pulse=stage.ledger,
             bucket=bucket or stage.bucket,
             account=account or AwsAccount(),
             owner="within",
-            task_arn="",
+            metadata=TaskMetadata(),
             stop=StopSignal(),
         )
 
-    yield attempt
+    yield task
     client.cache_clear()
 
 
-def test_code_that_is_not_what_its_configuration_names_is_parked(stage: Stage, within: Callable[..., Attempt]) -> None:
-    """Conformance 58."""
-
+@pytest.mark.conformance(58)
+def test_code_that_is_not_what_its_configuration_names_is_parked(stage: Stage, within: Callable[..., Task]) -> None:
     class ChangedAccount(AwsAccount):
         def get_function(self, name: str, qualifier: str | None) -> dict[str, Any]:
             answer = super().get_function(name, qualifier)
             return answer | {"Configuration": answer["Configuration"] | {"CodeSha256": "A" * 43 + "="}}
 
     stage.record(stage.create("def handler(event, context): raise SystemExit('must not run')"))
-    assert within(account=ChangedAccount()).make() == ExitCode.PARKED
+    assert within(account=ChangedAccount()).work() == ExitCode.PARKED
     run = stage.ledger.read(RUN_ID)
     assert run.status == "parked"
     assert "its configuration says AAAA" in run.reason
@@ -327,21 +205,56 @@ class StumblingLedger(Ledger):
 
 
 def test_an_outcome_is_recorded_as_soon_as_the_ledger_takes_it(
-    stage: Stage, within: Callable[..., Attempt], monkeypatch: pytest.MonkeyPatch
+    stage: Stage, within: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("immortal_runner.attempt.RECORD_AGAIN_S", 0.05)
+    monkeypatch.setattr("immortal_runner.record.RECORD_AGAIN_S", 0.05)
     stage.record(stage.create("def handler(event, context): return 'worth keeping'"))
-    assert within(ledger=StumblingLedger(stage.table)).make() == ExitCode.COMPLETE
-    assert result(stage, stage.ledger.read(RUN_ID)) == "worth keeping"
+    assert within(ledger=StumblingLedger(stage.table)).work() == ExitCode.COMPLETE
+    assert stage.result(stage.ledger.read(RUN_ID)) == "worth keeping"
 
 
-def test_a_result_that_may_not_be_stored_does_not_undo_the_work(stage: Stage, within: Callable[..., Attempt]) -> None:
+def test_a_task_that_is_stopped_while_the_start_is_put_on_record_does_not_begin(
+    stage: Stage, within: Callable[..., Task]
+) -> None:
+    class SlowLedger(Ledger):
+        def heartbeat(self, claim: Claim, **about: Any) -> None:
+            super().heartbeat(claim, **about)
+            task.stop.ask(grace_s=20)
+
+    stage.record(stage.create("def handler(event, context): return 'begun'"))
+    task = within(ledger=SlowLedger(stage.table))
+    assert task.work() == ExitCode.RELEASED
+    run = stage.ledger.read(RUN_ID)
+    assert (run.status, run.result) == ("pending", None)
+    assert "before the handler had begun" in run.reason
+
+
+class RefusingLedger(Ledger):
+    """Takes everything but an outcome."""
+
+    def complete(self, claim: Claim, **_: Any) -> None:
+        raise RuntimeError(f"no outcome of {claim.run.run_id} is taken")
+
+
+def test_a_task_that_can_not_record_what_its_handler_did_begins_no_other(
+    stage: Stage, within: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("immortal_runner.record.RECORD_AGAIN_S", 0.01)
+    arn = stage.create("def handler(event, context): return 'done'")
+    stage.record(arn)
+    stage.record(arn, run_id="second")
+    assert within(ledger=RefusingLedger(stage.table)).work() == ExitCode.BROKEN
+    assert [stage.ledger.read(run_id).status for run_id in (RUN_ID, "second")] == ["parked", "pending"]
+    assert f"no outcome of {RUN_ID} is taken" in stage.ledger.read(RUN_ID).reason
+
+
+def test_a_result_that_may_not_be_stored_does_not_undo_the_work(stage: Stage, within: Callable[..., Task]) -> None:
     class ClosedBucket(PayloadBucket):
-        def put(self, _key: str, _data: bytes) -> None:
+        def upload(self, _key: str, _source: object) -> None:
             raise AccessRefused("s3:PutObject was refused")
 
     stage.record(stage.create("def handler(event, context): return 'x' * 100_000"))
-    assert within(bucket=ClosedBucket(stage.bucket.s3, stage.bucket.name)).make() == ExitCode.COMPLETE
+    assert within(bucket=ClosedBucket(stage.bucket.s3, stage.bucket.name)).work() == ExitCode.COMPLETE
     run = stage.ledger.read(RUN_ID)
     assert (run.status, run.result) == ("complete", None)
     assert "100002 bytes that could not be stored: s3:PutObject was refused" in run.note
@@ -355,7 +268,7 @@ def test_an_error_of_any_length_fits_into_the_ledger(stage: Stage) -> None:
     code_found, run = stage.run()
     assert (code_found, run.status) == (ExitCode.HANDLER_ERROR, "error")
     assert run.error is not None
-    assert run.error.message.endswith("… (1000000 bytes)")
+    assert run.error.message.endswith("ü…")
     assert len(run.error.stack_trace) == 40
 
 
@@ -396,7 +309,7 @@ def test_a_handler_that_finishes_within_its_grace_has_finished(stage: Stage) -> 
     runner.send_signal(signal.SIGTERM)
     runner.communicate(timeout=20)
     assert runner.returncode == ExitCode.COMPLETE
-    assert result(stage, stage.ledger.read(RUN_ID)) == "done"
+    assert stage.result(stage.ledger.read(RUN_ID)) == "done"
 
 
 def test_a_runner_that_is_killed_leaves_an_honest_record_and_no_process(stage: Stage) -> None:

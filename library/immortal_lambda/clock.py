@@ -1,0 +1,8 @@
+"""The time as records hold it."""
+
+import time
+
+
+def now_ms() -> int:
+    """Unix milliseconds."""
+    return time.time_ns() // 1_000_000
