@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import StringIO
 
-import boto3
-
 from bench.lines import Line
 from bench.stage import Stage, dead_letter, stage
 from immortal_dispatcher import handler as entry
@@ -46,10 +44,8 @@ def _dispatch(on: Stage, size: int) -> tuple[int, float]:
     for _ in range(BATCHES):
         entry._account.cache_clear()  # noqa: SLF001  # a new Lambda environment knows nothing
         aws.client.cache_clear()
-        boto3.DEFAULT_SESSION = None
-        boto3.setup_default_session()
-        assert boto3.DEFAULT_SESSION is not None
-        boto3.DEFAULT_SESSION.events.register("before-send", count)
+        aws.session.cache_clear()
+        aws.session().register("before-send", count)
         records = [dead_letter(str(uuid.uuid4()), on) for _ in range(size)]
         began = time.thread_time()
         with redirect_stdout(StringIO()):  # its log

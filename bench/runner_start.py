@@ -12,14 +12,13 @@ from typing import Any
 
 from bench.lines import Line, middle_ms
 from bench.stage import Stage, stage
-from immortal_lambda.aws import client, open_ledger
-from immortal_lambda.failures import Failure
-from immortal_lambda.payloads import Inline
-from immortal_lambda.runs import Origin, Run
-from immortal_runner.runtime_api.server import Answered, Invocation, RuntimeApi
+from bench.tasks import read_result, record_run, task_environment
+from immortal_lambda.aws import client
+from immortal_runner.runtime_api.invocations import Answered, Invocation
+from immortal_runner.runtime_api.server import RuntimeApi
 
 ROUNDS = 9
-LIMIT_MS = 500
+LIMIT_MS = 300
 CODE = "import time\nNOW = time.time\ndef handler(event, context): return NOW()"
 
 
@@ -50,37 +49,13 @@ def _client_alone_s() -> float:
         process.kill()
         process.wait()
     api.close()
-    return float(event.outcome.result) - began  # type: ignore[union-attr]
+    return float(event.outcome.result.read()) - began  # type: ignore[union-attr]
 
 
 def _runner_s(on: Stage, run_id: str) -> float:
-    now_ms = time.time_ns() // 1_000_000
-    ledger = open_ledger(on.outputs["LedgerTable"])
-    origin = Origin(on.outputs["FailureQueueArn"], run_id, now_ms)
-    ledger.create(
-        Run(
-            run_id,
-            "rerun",
-            "pending",
-            Inline(b"{}"),
-            now_ms,
-            now_ms,
-            function="measured",
-            function_arn=on.function_arn,
-            failure=Failure("timeout", ""),
-            origin=origin,
-        )
-    )
+    record_run(on, run_id, {})
     with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "IMMORTAL_RUN_ID": run_id,
-            "IMMORTAL_LEDGER_TABLE": on.outputs["LedgerTable"],
-            "IMMORTAL_PAYLOAD_BUCKET": on.outputs["PayloadBucket"],
-            "IMMORTAL_WORK_DIR": folder,
-        }
         began = time.time()
-        subprocess.run([sys.executable, "-m", "immortal_runner"], env=environment, check=True)
-    result = ledger.read(run_id).result
-    assert isinstance(result, Inline)
-    return float(result.data) - began
+        command = [sys.executable, "-m", "immortal_runner"]
+        subprocess.run(command, env=task_environment(on, run_id, Path(folder)), check=True)
+    return float(read_result(on, run_id)) - began

@@ -1,7 +1,9 @@
 """What the runner asks of AWS; the one file of this room that knows boto3."""
 
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -10,25 +12,42 @@ from immortal_lambda.aws import client, error_code, translated
 from immortal_lambda.errors import AccessRefused
 from immortal_runner.code.function import FunctionRefused
 from immortal_runner.execution.credentials import TemporaryCredentials
-from immortal_runner.execution.logs import CloudWatchLogStream, LogEvent, LogsUnavailable
+from immortal_runner.execution.logs import Batch, CloudWatchLogStream, LogsUnavailable, count_lines, describe_put
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_logs import CloudWatchLogsClient
-    from mypy_boto3_logs.type_defs import InputLogEventTypeDef
+    from mypy_boto3_logs.type_defs import InputLogEventTypeDef, PutLogEventsResponseTypeDef
     from mypy_boto3_sts import STSClient
 
 SESSION_LENGTH = timedelta(hours=1)
 """The longest session that one role may open of another. Source: AWS STS API reference, "AssumeRole"."""
 
-
-_REFUSED = frozenset(
-    {"AccessDenied", "AccessDeniedException", "InvalidParameterException", "ResourceNotFoundException"}
+_LOGS_PASSING = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "LimitExceededException",
+        "OperationAbortedException",
+        "RequestExpired",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "ServiceUnavailableException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
 )
+"""What time mends though it isn't the server's own fault. What else CloudWatch Logs refuses, it refuses for good."""
 
 
 class AwsAccount:
     """The account that the task runs in."""
+
+    def prepare(self) -> None:
+        """Make the clients that the first run will need, best while the ledger is being asked for it."""
+        for service in ("lambda", "sts", "logs"):
+            client(service)
 
     def get_function(self, name: str, qualifier: str | None) -> dict[str, Any]:
         """Ask Lambda for a function's configuration and a link to its code, good for ten minutes.
@@ -47,8 +66,8 @@ class AwsAccount:
                     f"{named} is gone. Next step: create it again and immortal runs redrive RUN"
                 ) from error
 
-    def get_layer(self, version_arn: str) -> tuple[str, str]:
-        """Ask Lambda for a layer version: the link to its zip and the zip's hash.
+    def get_layer(self, version_arn: str) -> tuple[str, str, int]:
+        """Ask Lambda for a layer version: the link to its zip, the zip's hash, and its size in bytes.
 
         Raises:
             FunctionRefused: It was deleted or is no longer shared, although the function still works with it.
@@ -67,7 +86,7 @@ class AwsAccount:
                 if error_code(error) == "AccessDeniedException":
                     raise refusal from error
                 raise
-        return content["Location"], content["CodeSha256"]
+        return content["Location"], content["CodeSha256"], content["CodeSize"]
 
     def assume_role(self, role_arn: str, function_name: str) -> TemporaryCredentials:
         """Become a function's role for an hour.
@@ -107,35 +126,74 @@ def session_name(function_name: str) -> str:
 def open_log_stream(logs: "CloudWatchLogsClient", *, group: str, stream: str) -> CloudWatchLogStream:
     """Open a stream; it and its group are made when the first line is delivered, if they aren't there.
 
-    A group that is deleted later stays deleted: whoever deleted it doesn't want it back.
+    A stream that is deleted meanwhile is made anew. A group that is deleted stays deleted: whoever did so doesn't
+    want it back.
     """
+    logs.meta.events.register("before-call.cloudwatch-logs.PutLogEvents", _put_body_in, unique_id="immortal-log-body")
     delivered = False
 
-    def deliver(events: list[LogEvent]) -> None:
+    def deliver(batch: Batch) -> int:
         nonlocal delivered
         try:
-            _put(logs, group, stream, events, make=not delivered)
+            rejected = _put(logs, group, stream, batch, may_make_group=not delivered)
         except (ClientError, BotoCoreError) as error:
-            refused = error_code(error) in _REFUSED
-            raise LogsUnavailable(f"logs:PutLogEvents on {group}: {error}", retryable=not refused) from error
+            raise _unavailable(group, error) from error
         delivered = True
+        return rejected
 
     return CloudWatchLogStream(deliver, group=group, name=stream)
 
 
-def _put(logs: "CloudWatchLogsClient", group: str, stream: str, events: list[LogEvent], *, make: bool) -> None:
-    lines: list[InputLogEventTypeDef] = [{"timestamp": event.at_ms, "message": event.message} for event in events]
+def _unavailable(group: str, error: ClientError | BotoCoreError) -> LogsUnavailable:
+    retryable = not isinstance(error, ClientError) or _may_pass(error)
+    denied = error_code(error).startswith("AccessDenied")
+    step = ". Next step: grant logs:CreateLogStream and logs:PutLogEvents on it to the task's role" if denied else ""
+    return LogsUnavailable(f"logs:PutLogEvents on {group}: {error}{step}", retryable=retryable)
+
+
+def _may_pass(error: ClientError) -> bool:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR or error_code(error) in _LOGS_PASSING
+
+
+_prepared_body: ContextVar[bytes | None] = ContextVar("prepared_body", default=None)
+
+
+def _put_body_in(params: dict[str, Any], **_: object) -> None:
+    """Replace what boto3 has written by what is prepared; it signs, sends and reads the answer as ever."""
+    if (body := _prepared_body.get()) is not None:
+        params["body"] = body
+
+
+def _put(logs: "CloudWatchLogsClient", group: str, stream: str, batch: Batch, *, may_make_group: bool) -> int:
+    def put() -> int:
+        stand_in: InputLogEventTypeDef = {"timestamp": batch[0].at_ms, "message": "-"}
+        answer = logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=[stand_in])
+        return _count_rejected(answer, count_lines(batch))
+
+    prepared = _prepared_body.set(describe_put(group, stream, batch))
     try:
-        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=lines)
+        return put()
     except logs.exceptions.ResourceNotFoundException:
-        if not make:
-            raise
-        _make_log_stream(logs, group, stream)
-        logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=lines)
+        _make_log_stream(logs, group, stream, may_make_group=may_make_group)
+        return put()
+    finally:
+        _prepared_body.reset(prepared)
 
 
-def _make_log_stream(logs: "CloudWatchLogsClient", group: str, stream: str) -> None:
+def _count_rejected(answer: "PutLogEventsResponseTypeDef", lines: int) -> int:
+    rejected = answer.get("rejectedLogEventsInfo", {})
+    too_old = max(rejected.get("tooOldLogEventEndIndex", 0), rejected.get("expiredLogEventEndIndex", 0))
+    return min(lines, too_old + lines - rejected.get("tooNewLogEventStartIndex", lines))
+
+
+def _make_log_stream(logs: "CloudWatchLogsClient", group: str, stream: str, *, may_make_group: bool) -> None:
     with suppress(logs.exceptions.ResourceAlreadyExistsException):
-        logs.create_log_group(logGroupName=group)
-    with suppress(logs.exceptions.ResourceAlreadyExistsException):
-        logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        try:
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
+        except logs.exceptions.ResourceNotFoundException:
+            if not may_make_group:
+                raise
+            with suppress(logs.exceptions.ResourceAlreadyExistsException):
+                logs.create_log_group(logGroupName=group)
+            logs.create_log_stream(logGroupName=group, logStreamName=stream)
