@@ -1,8 +1,9 @@
-"""The image's entry point: starts the runner with its own modules, which the function's process never sees."""
+"""Runs one of the image's own modules: they lie where the function's process never looks."""
 
 import runpy
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-runpy.run_module("immortal_runner", run_name="__main__", alter_sys=True)
+here = Path(__file__).parent
+sys.path[:0] = [str(here), str(here.with_name("packages"))]
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)

@@ -7,8 +7,11 @@ from pathlib import Path
 from immortal_lambda.errors import ImmortalError
 from immortal_runner.runtimes.distributions import top_level_files, with_requirements
 
-RUNTIME_PACKAGES = ("boto3", "h11")
+RUNTIME_PACKAGES = ("boto3",)
 OWN_PACKAGES = ("immortal_lambda", "immortal_runner")
+
+_BUILD_STEPS = ("Dockerfile", "take_python.py")
+_SCRIPTS = ("run.py", "prepare.py")
 
 SERVICES = frozenset({"dynamodb", "lambda", "logs", "s3", "sts"})
 """The service models of botocore that the runner needs; all of them together are ten times the rest."""
@@ -19,24 +22,28 @@ class NotPortable(ImmortalError):
 
 
 def assemble_context(folder: Path) -> None:
-    """Put everything that ``docker build`` needs into an empty folder; nothing is downloaded.
+    """Put everything that the image's build needs into an empty folder; nothing is downloaded.
 
-    The modules are pure Python, so that one context serves every runtime's interpreter and both architectures.
+    The modules are pure Python, so that one context serves every runtime and both architectures. They are in two
+    folders, because each becomes a layer of its own: what others wrote changes seldom, and is pushed and pulled once.
 
     Raises:
         NotPortable: A package holds compiled code.
     """
-    shutil.copy(container_folder() / "Dockerfile", folder)
-    site = folder / "site"
-    site.mkdir()
-    shutil.copy(container_folder() / "run.py", site)
+    packages, runner = folder / "packages", folder / "runner"
+    packages.mkdir()
+    runner.mkdir()
+    for name in _BUILD_STEPS:
+        shutil.copy(container_folder() / name, folder)
+    for name in _SCRIPTS:
+        shutil.copy(container_folder() / name, runner)
     for name, source in top_level_files(with_requirements(RUNTIME_PACKAGES)).items():
-        _copy(source, site / name)
+        _copy(source, packages / name)
     for package in OWN_PACKAGES:
-        _copy(_package_folder(package), site / package)
-    if compiled := [path.name for path in site.rglob("*.so")]:
+        _copy(_package_folder(package), runner / package)
+    if compiled := [path.name for path in folder.rglob("*.so")]:
         raise NotPortable(f"{', '.join(compiled)} runs on this machine only. Next step: install the pure Python wheel")
-    _drop_unused_services(site / "botocore/data")
+    _drop_unused_services(packages / "botocore/data")
 
 
 def container_folder() -> Path:

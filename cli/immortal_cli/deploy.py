@@ -157,7 +157,7 @@ def refuse_unreachable_image(account: Account, image: str | None, *, deployed: b
     if image is None or "." not in image.partition("/")[0]:
         raise Failed(
             f"Fargate can't pull {image or 'the default image'!r}, which names no registry. Next step: immortal "
-            "image build, push what it built to Amazon ECR, and give its name there with --image"
+            "image build, then immortal image push, and give the reference that it prints with --image"
         )
 
 
