@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from immortal_runner.runtimes.table import RUNTIMES
+
 NOTHING = "none"
 """What is remembered where ``DeadLetterConfig`` named nothing: a tag's value may not tell empty from absent."""
 
@@ -248,9 +250,8 @@ def _notes(function: FunctionState, attached: Sequence[FunctionState]) -> Iterat
             f"{function.name}: shares the role {function.role.name} with {', '.join(sharers)}. A letter names only the "
             "role, so theirs can't be told apart and would be parked. Better: one role per function"
         )
-    if not function.runtime.startswith("python"):
-        kind = function.runtime or "container images"
-        yield f"{function.name}: the runner does not carry out {kind} yet; its runs would be parked"
+    if function.runtime and function.runtime not in RUNTIMES:
+        yield f"{function.name}: the runner does not carry out {function.runtime}; its runs would be parked"
     if function.released:
         yield (
             f"{function.name}: has published versions, and a letter from its dead-letter queue doesn't say which one "

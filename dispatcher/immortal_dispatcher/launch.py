@@ -57,11 +57,15 @@ class Refused:
     reason: str
 
 
-def order_task(run: Run, settings: Settings) -> dict[str, Any]:
-    """Write a ``RunTask`` request for a run; the same launch of the same run gives the same request."""
+def order_task(run: Run, settings: Settings, *, task_definition: str | None = None) -> dict[str, Any]:
+    """Write a ``RunTask`` request for a run; the same launch of the same run gives the same request.
+
+    Args:
+        task_definition: Of the function's own image; None for the runner's alone.
+    """
     return {
         "cluster": settings.cluster,
-        "taskDefinition": settings.task_definition,
+        "taskDefinition": task_definition or settings.task_definition,
         "count": 1,
         "launchType": "FARGATE",
         "networkConfiguration": {"awsvpcConfiguration": _network(settings)},

@@ -20,6 +20,7 @@ from werkzeug.serving import BaseWSGIServer, make_server
 from immortal_local import emulator
 from immortal_local.front import Front
 from immortal_local.functions import Functions
+from immortal_local.images import Images
 from immortal_local.links import Links
 from immortal_local.parts import Part
 from immortal_local.queues import QueuePolls
@@ -184,10 +185,11 @@ class LocalAws:
 
     def _build_parts(self) -> list[Part]:
         """Make the parts, in the order in which they start; the last one stops first."""
-        functions = Functions(self, self.links)
+        images = Images(self, self.links, available=self.engine == "docker")
+        functions = Functions(self, self.links, images)
         rules = Rules(self)
         self.tasks = build_tasks(self, self.engine, rules.publish, command=self._task_command)
-        return [functions, rules, self.tasks, Stacks(self), QueuePolls()]
+        return [images, functions, rules, self.tasks, Stacks(self), QueuePolls()]
 
     def _bind(self, undo: ExitStack) -> list[socket.socket]:
         hosts = list(dict.fromkeys([self._host, self._task_host or self._host]))

@@ -221,9 +221,14 @@ def test_a_trust_with_a_single_statement_without_a_list_is_understood() -> None:
     assert trust.document["Statement"] == [LAMBDA_TRUST, HOUSE.trust]
 
 
-def test_a_runtime_that_is_not_carried_out_yet_is_told() -> None:
-    (note,) = plan_attach([replace(function(), runtime="nodejs22.x")], HOUSE).notes
-    assert "nodejs22.x" in note
+def test_a_runtime_that_is_not_carried_out_is_told() -> None:
+    (note,) = plan_attach([replace(function(), runtime="go1.x")], HOUSE).notes
+    assert "go1.x" in note
+
+
+@pytest.mark.parametrize("runtime", ["python3.13", "nodejs22.x", ""], ids=["python", "node", "container-image"])
+def test_what_is_carried_out_needs_no_word(runtime: str) -> None:
+    assert not plan_attach([replace(function(), runtime=runtime)], HOUSE).notes
 
 
 def test_statement_ids_of_several_installations_differ_and_hold_letters_and_digits_only() -> None:

@@ -1,9 +1,13 @@
 """What the dispatcher asks of AWS, asked of the local one."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +37,7 @@ def account(local: LocalAws, ledger: Ledger) -> Iterator[AwsAccount]:
         local.client("lambda"),
         local.client("iam"),
         local.client("logs"),
+        local.client("ecr"),
     )
     for function in local.client("lambda").list_functions()["Functions"]:
         local.client("lambda").delete_function(FunctionName=function["FunctionName"])
@@ -59,6 +64,48 @@ def attach_function(local: LocalAws, name: str, role_arn: str, queue_arn: str) -
         Code={"ZipFile": zip_files({"app.py": "def handler(event, context): pass"})},
         DeadLetterConfig={"TargetArn": queue_arn},
     )
+
+
+URI = f"123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app@sha256:{'ab' * 32}"
+
+
+class Registry:
+    """The two calls of Amazon ECR, for one image; its configuration lies behind a link."""
+
+    def __init__(self, local: LocalAws, folder: Path, *, gone: bool = False) -> None:
+        self._gone = gone
+        self._file = folder / "config"
+        self._file.write_text(json.dumps({"config": {"Entrypoint": ["/entry"], "Cmd": ["app.handler"]}}))
+        self._link = local.links.open(self._file, host=local.endpoint.removeprefix("http://"))
+        self.asked: list[str] = []
+
+    def batch_get_image(self, **asked: Any) -> dict[str, Any]:
+        assert (asked["registryId"], asked["repositoryName"]) == ("123456789012", "team/app")
+        self.asked.append(asked["imageIds"][0]["imageDigest"])
+        if self._gone:
+            return {"images": [], "failures": [{"failureCode": "ImageNotFound"}]}
+        digest = f"sha256:{hashlib.sha256(self._file.read_bytes()).hexdigest()}"
+        return {"images": [{"imageManifest": json.dumps({"config": {"digest": digest}})}], "failures": []}
+
+    def get_download_url_for_layer(self, **_: Any) -> dict[str, Any]:
+        return {"downloadUrl": self._link}
+
+
+def make_cluster(local: LocalAws) -> None:
+    local.client("ecs").create_cluster(clusterName="tasks")
+    local.client("ecs").register_task_definition(
+        family="idle",
+        requiresCompatibilities=["FARGATE"],
+        networkMode="awsvpc",
+        cpu="256",
+        memory="512",
+        containerDefinitions=[{"name": "runner", "image": "runner"}],
+    )
+
+
+def run_of(local: LocalAws, name: str, run_id: str) -> Run:
+    function = local.client("lambda").get_function_configuration(FunctionName=name)["FunctionArn"]
+    return replace(RUN, run_id=run_id, function_arn=function, version="$LATEST")
 
 
 def now_ms() -> int:
@@ -105,15 +152,7 @@ def test_a_missing_cluster_is_a_refusal_that_names_it(account: AwsAccount) -> No
 
 
 def test_the_same_launch_ordered_twice_is_one_task(account: AwsAccount, local: LocalAws) -> None:
-    local.client("ecs").create_cluster(clusterName="tasks")
-    local.client("ecs").register_task_definition(
-        family="idle",
-        requiresCompatibilities=["FARGATE"],
-        networkMode="awsvpc",
-        cpu="256",
-        memory="512",
-        containerDefinitions=[{"name": "runner", "image": "runner"}],
-    )
+    make_cluster(local)
     first, second = account.launch(RUN), account.launch(RUN)
     assert isinstance(first, Started)
     assert first == second
@@ -146,3 +185,59 @@ def test_published_versions_are_seen_and_the_log_names_the_one_that_ran(
     with pytest.raises(ServiceUnavailable, match="doesn't show request nobody yet"):
         account.logged_version(f"/aws/lambda/{name}", "nobody", sent_ms=now_ms())
     assert account.logged_version(f"/aws/lambda/{name}", "nobody", sent_ms=1) is None
+
+
+def test_an_image_gets_a_task_definition_that_is_registered_once(
+    account: AwsAccount, local: LocalAws, queue_arn: str, tmp_path: Path
+) -> None:
+    make_cluster(local)
+    account.ecr = registry = Registry(local, tmp_path)
+    image = {"PackageType": "Image", "Code": {"ImageUri": URI}, "DeadLetterConfig": {"TargetArn": queue_arn}}
+    local.client("lambda").create_function(FunctionName="drawn", Role=make_role(local, "drawn"), **image)
+    tasks = []
+    for number in range(2):
+        started = account.launch(run_of(local, "drawn", f"drawn-{number}"))
+        assert isinstance(started, Started), started
+        tasks.append(started.task_arn)
+    described = local.client("ecs").describe_tasks(cluster="tasks", tasks=tasks)["tasks"]
+    (definition_arn,) = {task["taskDefinitionArn"] for task in described}
+    assert definition_arn.rpartition("/")[2].startswith("idle-image-drawn-")
+    assert definition_arn.endswith(":1")
+    definition = local.client("ecs").describe_task_definition(taskDefinition=definition_arn)["taskDefinition"]
+    assert [each["image"] for each in definition["containerDefinitions"]] == ["runner", URI]
+    assert definition["containerDefinitions"][1]["command"] == ["/entry", "app.handler"]
+    assert registry.asked == [URI.partition("@")[2]]
+
+
+def test_an_image_that_is_gone_is_a_refusal_that_names_it(account: AwsAccount, local: LocalAws, tmp_path: Path) -> None:
+    make_cluster(local)
+    account.ecr = Registry(local, tmp_path, gone=True)
+    image = {"PackageType": "Image", "Code": {"ImageUri": URI.replace("ab", "cd")}}
+    local.client("lambda").create_function(FunctionName="faded", Role=make_role(local, "faded"), **image)
+    refused = account.launch(run_of(local, "faded", "faded"))
+    assert isinstance(refused, Refused)
+    assert refused.cause == "misconfigured"
+    assert "team/app@sha256:cdcd" in refused.reason
+
+
+def test_a_zip_costs_no_call_where_a_listing_has_shown_it_and_one_elsewhere(
+    account: AwsAccount, local: LocalAws, queue_arn: str
+) -> None:
+    make_cluster(local)
+    asked: list[str] = []
+    events: Any = account.functions.meta.events
+    events.register("before-call.lambda.GetFunction", lambda **_: asked.append("GetFunction"))
+    attach_function(local, "listed", make_role(local, "listed"), queue_arn)
+    account.candidates(queue_arn, sent_ms=now_ms())
+    assert isinstance(account.launch(run_of(local, "listed", "listed")), Started)
+    assert asked == []
+    attach_function(local, "named", make_role(local, "named"), queue_arn)
+    for number in range(3):
+        assert isinstance(account.launch(run_of(local, "named", f"named-{number}")), Started)
+    assert asked == ["GetFunction"]
+
+
+def test_a_function_that_is_gone_is_launched_so_that_the_runner_says_so(account: AwsAccount, local: LocalAws) -> None:
+    make_cluster(local)
+    gone = replace(RUN, run_id="gone", function_arn="arn:aws:lambda:eu-west-1:123456789012:function:gone")
+    assert isinstance(account.launch(gone), Started)

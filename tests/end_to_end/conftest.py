@@ -8,24 +8,18 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import docker
 import pytest
-from docker.errors import DockerException
 
-from immortal_cli.build_context import assemble_context
 from immortal_cli.local import name_variables
+from immortal_local.tasks.docker import OWNER_LABEL
+from support.images import build_runner_image
 from support.machine import Machine
-from support.needs import need
-
-BASE_IMAGE = "immortal-test-base:python3.11"
-RUNNER_IMAGE = "immortal-runner:tests"
 
 
 @contextmanager
-def running(engine: str) -> Iterator[Machine]:
+def running(engine: str, image: str = "immortal-runner:latest") -> Iterator[Machine]:
     """Start a local AWS, deploy to it, and stop it again."""
     with tempfile.TemporaryDirectory() as home:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -41,7 +35,7 @@ def running(engine: str) -> Iterator[Machine]:
             description = json.loads(process.stdout.readline())
             environment = {**clean, "XDG_STATE_HOME": home, **name_variables(description)}
             machine = Machine(process.pid, description, environment)
-            machine.outputs.update(machine.json("deploy", "--image", RUNNER_IMAGE)[0])
+            machine.outputs.update(machine.json("deploy", "--image", image)[0])
             yield machine
         finally:
             process.send_signal(signal.SIGTERM)
@@ -59,20 +53,8 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture(scope="module")
 def docker_machine() -> Iterator[Machine]:
     """Tasks are containers of an image that was built here."""
-    engine = _docker()
-    need("a Docker engine", here=engine is not None)
-    assert engine is not None
-    need(f"the image {BASE_IMAGE} (tests/container/make_base_image.py)", here=bool(engine.images.list(BASE_IMAGE)))
-    with tempfile.TemporaryDirectory() as folder:
-        assemble_context(Path(folder))
-        engine.images.build(path=folder, tag=RUNNER_IMAGE, buildargs={"BASE_IMAGE": BASE_IMAGE}, rm=True)
-    with running("docker") as machine:
+    image = build_runner_image("python3.11")
+    with running("docker", image) as machine:
         yield machine
-    assert not engine.containers.list(all=True, filters={"ancestor": RUNNER_IMAGE})
-
-
-def _docker() -> Any:
-    try:
-        return docker.from_env()
-    except DockerException:
-        return None
+    mine: dict[str, str | list[str] | bool] = {"label": f"{OWNER_LABEL}={machine.pid}"}
+    assert not docker.from_env().containers.list(all=True, filters=mine, ignore_removed=True)

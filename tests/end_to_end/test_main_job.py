@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
-import h11
+import packaging
 import psutil
 import pytest
 
@@ -16,7 +16,7 @@ from support.machine import Machine, zip_of
 
 STRANGER = """
 import os, time
-import boto3, h11, words
+import boto3, packaging, words
 
 def handler(event, context):
     began = context.get_remaining_time_in_millis()
@@ -28,7 +28,7 @@ def handler(event, context):
         "job": event["job"],
         "request_id": context.aws_request_id,
         "arn": context.invoked_function_arn,
-        "package": h11.__version__,
+        "package": packaging.__version__,
         "layer_file": open("/opt/data/words.txt").read(),
         "home": [os.getcwd(), __file__],
         "user": os.getuid(),
@@ -45,7 +45,7 @@ def stranger(machine: Machine, name: str) -> None:
     layer = machine.client("lambda").publish_layer_version(LayerName=f"l-{name}", Content={"ZipFile": zip_of(files)})
     machine.create(
         name,
-        zip_of({"app.py": STRANGER}, Path(h11.__file__).parent),
+        zip_of({"app.py": STRANGER}, Path(packaging.__file__).parent),
         Layers=[layer["LayerVersionArn"]],
         Environment={"Variables": {"BUCKET": f"results-of-{name}"}},
     )
@@ -63,7 +63,7 @@ def check_stranger(machine: Machine, name: str) -> dict[str, Any]:
         "job": "j-1",
         "request_id": request_id,
         "arn": f"arn:aws:lambda:{region}:{account}:function:{name}",
-        "package": version("h11"),
+        "package": version("packaging"),
         "layer_file": "from the layer",
         "home": ["/var/task", "/var/task/app.py"],
         "user": 993,
@@ -174,7 +174,7 @@ def test_a_killed_container_leaves_a_record_that_says_so(docker_machine: Machine
     docker_machine.until(request_id, lambda run: run["handler_at"])
     (container,) = [
         each
-        for each in docker.from_env().containers.list()
+        for each in docker.from_env().containers.list(ignore_removed=True)
         if f"IMMORTAL_RUN_ID={request_id}" in each.attrs["Config"]["Env"]
     ]
     container.kill()

@@ -253,5 +253,6 @@ def test_a_container_ends_with_a_local_aws_that_is_killed_and_the_next_one_sweep
 
 def containers_of(arn: str) -> list[Any]:
     client = docker.from_env()
-    found: list[Any] = client.containers.list(all=True, filters={"label": f"{TASK_LABEL}={arn}"})
+    ours: dict[str, str | list[str] | bool] = {"label": f"{TASK_LABEL}={arn}"}
+    found: list[Any] = client.containers.list(all=True, filters=ours, ignore_removed=True)
     return found

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ class Machine:
     description: Mapping[str, str]
     environment: Mapping[str, str]
     outputs: dict[str, str] = field(default_factory=dict)
+    installation: str = "immortal"
 
     def client(self, service: str) -> Any:
         make: Any = boto3.client
@@ -51,26 +53,25 @@ class Machine:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def show(self, run_id: str) -> dict[str, Any]:
-        return self.json("runs", "show", run_id)[0]
+        return self.json("runs", "show", run_id, "--name", self.installation)[0]
 
     def create(self, name: str, code: bytes, **settings: Any) -> None:
-        """Create a function as a developer does, and attach it."""
+        """Create a function as a developer does, and attach it; a setting that is None is left out."""
         role = self.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]
         functions = self.client("lambda")
-        functions.create_function(
-            **{
-                "FunctionName": name,
-                "Runtime": "python3.13",
-                "Handler": "app.handler",
-                "Role": role["Arn"],
-                "Timeout": 1,
-                "Code": {"ZipFile": code},
-                **settings,
-            }
-        )
+        asked = {
+            "FunctionName": name,
+            "Runtime": "python3.13",
+            "Handler": "app.handler",
+            "Role": role["Arn"],
+            "Timeout": 1,
+            "Code": {"ZipFile": code},
+            **settings,
+        }
+        functions.create_function(**{setting: value for setting, value in asked.items() if value is not None})
         functions.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 1})
         functions.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0)
-        attached = self.immortal("attach", name, "--yes")
+        attached = self.immortal("attach", name, "--yes", "--name", self.installation)
         assert attached.returncode == 0, attached.stderr
 
     def invoke(self, name: str, event: Any) -> str:
@@ -81,12 +82,31 @@ class Machine:
         assert answer["StatusCode"] == 202
         return str(answer["ResponseMetadata"]["RequestId"])
 
+    def give_up(self, name: str, event: Any) -> str:
+        """Report a failure as an on-failure destination does, without the wait for one; give the request id."""
+        region, account = self.description["region"], self.description["account"]
+        request_id = str(uuid.uuid4())
+        record = {
+            "version": "1.0",
+            "requestContext": {
+                "requestId": request_id,
+                "functionArn": f"arn:aws:lambda:{region}:{account}:function:{name}:$LATEST",
+                "condition": "RetriesExhausted",
+                "approximateInvokeCount": 1,
+            },
+            "requestPayload": event,
+            "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+            "responsePayload": {"errorMessage": f"{request_id} Task timed out after 1.00 seconds"},
+        }
+        self.client("sqs").send_message(QueueUrl=self.outputs["FailureQueueUrl"], MessageBody=json.dumps(record))
+        return request_id
+
     def until(self, run_id: str, met: Callable[[dict[str, Any]], object], timeout_s: float = 60) -> dict[str, Any]:
         """Look at a run until it is as wanted."""
         deadline = time.monotonic() + timeout_s
         run: dict[str, Any] = {}
         while time.monotonic() < deadline:
-            done = self.immortal("runs", "show", run_id, "--json")
+            done = self.immortal("runs", "show", run_id, "--json", "--name", self.installation)
             if done.returncode == 0 and met(run := json.loads(done.stdout)):
                 return run
         raise AssertionError(f"{run_id} is still {run}")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from immortal_local.wire import ApiError
+from immortal_runner.runtimes import table
 
 __all__ = [
     "check_settings",
@@ -24,14 +25,7 @@ MAX_MEMORY_MB = 10_240
 _MAX_LAYERS = 5
 _MAX_ENVIRONMENT_BYTES = 4096
 
-RUNTIMES = (
-    *(f"python3.{minor}" for minor in range(8, 15)),
-    *(f"nodejs{major}.x" for major in (16, 18, 20, 22, 24)),
-    *("java8.al2", "java11", "java17", "java21", "java25"),
-    *("dotnet6", "dotnet8", "dotnet10"),
-    *("ruby3.2", "ruby3.3", "ruby3.4", "ruby4.0"),
-    *("provided.al2", "provided.al2023"),
-)
+RUNTIMES = frozenset(name for name, runtime in table.RUNTIMES.items() if not runtime.retired)
 """What CreateFunction takes; the model names retired ones too. The execution environment may run fewer of them, and
 says so when it is asked to."""
 

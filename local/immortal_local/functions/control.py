@@ -13,6 +13,7 @@ from immortal_local.functions.archives import MAX_UNZIPPED_BYTES, Archive, keep_
 from immortal_local.functions.pages import cut_page
 from immortal_local.functions.references import LATEST, Reference, function_arn, name_from_layer, read_reference
 from immortal_local.functions.store import Function, Store, Version
+from immortal_local.images import Images, resolve_uri
 from immortal_local.links import Links
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError, Call, Operation
@@ -42,14 +43,18 @@ class Control:
     Args:
         folder: Where archives are kept.
         links: Makes the links that GetFunction answers.
+        images: The images that functions can be made of.
         changed: Told after each change which revisions of a function there are, so that nothing else stays warm.
     """
 
-    def __init__(self, store: Store, ground: Ground, *, folder: Path, links: Links, changed: Changed) -> None:
+    def __init__(
+        self, store: Store, ground: Ground, *, folder: Path, links: Links, images: Images, changed: Changed
+    ) -> None:
         self._store = store
         self._ground = ground
         self._folder = folder
         self._links = links
+        self._images = images
         self._changed = changed
 
     def operations(self) -> dict[str, Operation]:
@@ -81,7 +86,7 @@ class Control:
         configuration = configurations.complete(
             request, {}, name=reference.name, region=call.region, layers=_show_layers(request, layers)
         )
-        configuration |= _describe_code(code, request["Code"])
+        configuration |= self._describe_code(code, request["Code"])
         configuration |= {"Version": LATEST, "FunctionArn": function_arn(call.region, call.account, reference.name)}
         latest = Version(LATEST, _stamped(configuration), code, layers, request["Code"].get("ImageUri"))
         function = Function(reference.name, call.region, call.account, latest, tags=dict(request.get("Tags", {})))
@@ -104,8 +109,19 @@ class Control:
             location = self._links.open(version.code.file, host=call.headers["host"])
             answer["Code"] = {"RepositoryType": "S3", "Location": location}
         else:
-            answer["Code"] = {"RepositoryType": "ECR", "ImageUri": version.image_uri}
+            answer["Code"] = self._describe_image(version, call)
         return answer
+
+    def _describe_image(self, version: Version, call: Call) -> dict[str, Any]:
+        uri, digest = version.image_uri or "", version.configuration["CodeSha256"]
+        resolved = resolve_uri(uri, digest, account=call.account, region=call.region) if digest else None
+        shown = {"RepositoryType": "ECR", "ImageUri": uri, "ResolvedImageUri": resolved}
+        return {name: value for name, value in shown.items() if value}
+
+    def _describe_code(self, code: Archive | None, source: Mapping[str, Any]) -> dict[str, Any]:
+        if code is None:
+            return {"CodeSize": 0, "CodeSha256": self._images.digest_of(source["ImageUri"])}
+        return {"CodeSize": code.zipped_bytes, "CodeSha256": code.sha256}
 
     def get_configuration(self, call: Call) -> dict[str, Any]:
         """GetFunctionConfiguration."""
@@ -144,7 +160,7 @@ class Control:
         _check_unzipped(code, function.latest.layers)
         with self._store.change():
             _check_revision(request, function.latest)
-            changes: dict[str, Any] = _describe_code(code, request)
+            changes = self._describe_code(code, request)
             if "Architectures" in request:
                 changes["Architectures"] = request["Architectures"]
             configuration = _stamped({**function.latest.configuration, **changes})
@@ -321,12 +337,6 @@ def _check_revision(request: Mapping[str, Any], latest: Version) -> None:
             "The Revision Id provided does not match the latest Revision Id. "
             "Call the GetFunction/GetAlias API to retrieve the latest Revision Id",
         )
-
-
-def _describe_code(code: Archive | None, source: Mapping[str, Any]) -> dict[str, Any]:
-    if code is None:
-        return {"CodeSize": 0, "CodeSha256": source["ImageUri"].rpartition("sha256:")[2]}
-    return {"CodeSize": code.zipped_bytes, "CodeSha256": code.sha256}
 
 
 def _show_layers(request: Mapping[str, Any], layers: Sequence[Archive]) -> list[dict[str, Any]] | None:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from immortal_local.functions.pool import Pool
 from immortal_local.functions.store import Target
-from immortal_runner.attempt import LAMBDA_RESULT_BYTES
 from immortal_runner.code.archive import ArchiveRefused
 from immortal_runner.execution.outcomes import Errored, Family, Outcome, Returned
-from immortal_runner.runtime_api.server import Invocation
+from immortal_runner.record import LAMBDA_RESULT_BYTES
+from immortal_runner.runtime_api.invocations import Invocation
 
 __all__ = ["Answer", "Invoker"]
 
@@ -30,7 +30,7 @@ class Answer:
     @property
     def payload(self) -> bytes:
         """The result, or the error in Lambda's JSON."""
-        return self.outcome.result if isinstance(self.outcome, Returned) else self.outcome.body
+        return self.outcome.result.read() if isinstance(self.outcome, Returned) else self.outcome.body
 
     @property
     def failed(self) -> bool:
@@ -82,7 +82,7 @@ class Invoker:
 
 def _limit(outcome: Outcome) -> Outcome:
     """Turn a result that is too big into the error that Lambda makes of it."""
-    if isinstance(outcome, Errored) or len(outcome.result) <= LAMBDA_RESULT_BYTES:
+    if isinstance(outcome, Errored) or outcome.result.size_bytes <= LAMBDA_RESULT_BYTES:
         return outcome
     message = f"Response payload size exceeded maximum allowed payload size ({LAMBDA_RESULT_BYTES} bytes)."
     return _error("handler", "Function.ResponseSizeTooLarge", message)

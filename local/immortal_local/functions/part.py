@@ -14,6 +14,7 @@ from immortal_local.functions.pool import Pool
 from immortal_local.functions.settings import Settings
 from immortal_local.functions.store import Store
 from immortal_local.functions.tags import Tags
+from immortal_local.images import Images
 from immortal_local.links import Links
 from immortal_local.parts import Ground
 from immortal_local.wire import Operation, Service
@@ -24,18 +25,20 @@ __all__ = ["Functions"]
 class Functions:
     """Lambda: the control plane, and functions that really run."""
 
-    def __init__(self, ground: Ground, links: Links) -> None:
+    def __init__(self, ground: Ground, links: Links, images: Images) -> None:
         self._ground = ground
         archives = ground.scratch / "archives"
         archives.mkdir(mode=0o700)
         store = Store(ground.account)
-        self._pool = Pool(ground, ground.scratch)
+        self._pool = Pool(ground, ground.scratch, images)
         invoker = Invoker(self._pool)
         self._events = AsynchronousEvents(store, invoker, ground)
         self._pollers = Pollers(store, invoker, ground)
         mappings = Mappings(store, ground, self._pollers)
         self._operations: dict[str, Operation] = {
-            **Control(store, ground, folder=archives, links=links, changed=self._pool.retire).operations(),
+            **Control(
+                store, ground, folder=archives, links=links, images=images, changed=self._pool.retire
+            ).operations(),
             **Aliases(store).operations(),
             **Layers(store, ground, folder=archives, links=links).operations(),
             **Settings(store, ground).operations(),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from immortal_local.functions.configurations import describe_settled
 from immortal_local.functions.shelf import Key, Shelf
 from immortal_local.functions.store import Target
+from immortal_local.images import ImageContainer, Images, resolve_uri
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError
 from immortal_runner.aws import open_log_stream, session_name
@@ -23,6 +24,9 @@ from immortal_runner.code.layout import Layout, make_scratch
 from immortal_runner.execution.credentials import StaticCredentials
 from immortal_runner.execution.environment import ExecutionEnvironment
 from immortal_runner.execution.logs import new_stream_name
+from immortal_runner.neighbours.neighbour import Neighbour
+from immortal_runner.runtimes.interpreters import check_startable
+from immortal_runner.runtimes.machine import this_machine
 
 if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
@@ -42,12 +46,14 @@ class Warm:
 
     Attributes:
         scratch: What it sees as ``/tmp``, its own alone.
+        container: Of a function that is a container image; None for a zip.
         idle_since: Monotonic seconds.
     """
 
     key: Key
     environment: ExecutionEnvironment
     scratch: Path
+    container: ImageContainer | None = None
     idle_since: float = field(default=0.0, compare=False)
 
 
@@ -58,8 +64,9 @@ class Pool:
         folder: Where code is laid out and environments keep their files; functions' own users may pass through it.
     """
 
-    def __init__(self, ground: Ground, folder: Path) -> None:
+    def __init__(self, ground: Ground, folder: Path, images: Images) -> None:
         self._ground = ground
+        self._images = images
         self._folder = folder
         self._shelf = Shelf(folder / "code")
         self._lock = threading.Lock()
@@ -114,23 +121,26 @@ class Pool:
         with self._lock:
             if warm in self._busy:
                 self._busy.remove(warm)
-            gone = self._stopped or warm.key in self._retired
+            gone = self._stopped or warm.key in self._retired or (warm.container is not None and warm.container.gone)
             if not gone:
                 self._idle.append(replace(warm, idle_since=time.monotonic()))
         if gone:
             self._drop(warm)
 
     def _make(self, target: Target) -> Warm:
-        function, key = _read(target), _key(target)
+        function, key = _read(target, self._ground), _key(target)
         scratch = self._folder / "scratch" / uuid.uuid4().hex
         layout = self._shelf.take(key, target.version, user=scratch.name)
+        container = None
         try:
             make_scratch(scratch)
-            environment = self._make_environment(target, function, replace(layout, tmp=scratch))
+            container = self._start_container(function, scratch) if function.image else None
+            brought = container.neighbour if container else replace(layout, tmp=scratch)
+            environment = self._make_environment(target, function, brought)
         except BaseException:
-            self._forget(key, scratch)
+            self._forget(key, scratch, container)
             raise
-        warm = Warm(key, environment, scratch)
+        warm = Warm(key, environment, scratch, container)
         with self._lock:
             stopped = self._stopped
             self._busy.append(warm)
@@ -139,7 +149,16 @@ class Pool:
             raise ApiError("ServiceException", "The local AWS is stopping.", 500)
         return warm
 
-    def _make_environment(self, target: Target, function: Function, layout: Layout) -> ExecutionEnvironment:
+    def _start_container(self, function: Function, scratch: Path) -> ImageContainer:
+        shared = self._shared(scratch)
+        shared.mkdir(parents=True)
+        return self._images.run(function, shared, scratch)
+
+    def _shared(self, scratch: Path) -> Path:
+        """The folder that we share with the container of an environment."""
+        return self._folder / "shared" / scratch.name
+
+    def _make_environment(self, target: Target, function: Function, layout: Layout | Neighbour) -> ExecutionEnvironment:
         credentials = _assume(self._ground.client("sts", target.region), function)
         stream = new_stream_name(function.version, datetime.now(UTC))
         return ExecutionEnvironment(
@@ -154,9 +173,12 @@ class Pool:
     def _drop(self, warm: Warm) -> None:
         """Leave no process and no file of an environment behind, and lose no line of its log. Twice is harmless."""
         warm.environment.stop()
-        self._forget(warm.key, warm.scratch)
+        self._forget(warm.key, warm.scratch, warm.container)
 
-    def _forget(self, key: Key, scratch: Path) -> None:
+    def _forget(self, key: Key, scratch: Path, container: ImageContainer | None) -> None:
+        if container is not None:
+            container.close()
+        shutil.rmtree(self._shared(scratch), ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
         self._shelf.put_back(key, user=scratch.name)
         with self._lock:
@@ -203,11 +225,17 @@ def _key(target: Target) -> Key:
     return target.region, target.name, target.version.revision
 
 
-def _read(target: Target) -> Function:
+def _read(target: Target, ground: Ground) -> Function:
+    configuration, code = target.version.configuration, {}
+    if uri := target.version.image_uri:
+        resolved = resolve_uri(uri, configuration["CodeSha256"], account=ground.account, region=target.region)
+        code = {"ImageUri": uri, "ResolvedImageUri": resolved}
     try:
-        return read_function({"Configuration": describe_settled(target.version.configuration)})
+        function = read_function({"Configuration": describe_settled(configuration), "Code": code})
+        check_startable(this_machine(), function)
     except FunctionRefused as error:
         raise _refused(str(error)) from error
+    return function
 
 
 def _refused(reason: str) -> ApiError:

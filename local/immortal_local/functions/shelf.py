@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from immortal_local.functions.store import Version
-from immortal_local.wire import ApiError
 from immortal_runner.code.layout import Layout, lay_out
 
 __all__ = ["Key", "Shelf"]
@@ -56,20 +55,15 @@ class Shelf:
             user: Names the environment.
 
         Raises:
-            ApiError: The version has no zip.
             ArchiveRefused: One of its zips can't be extracted safely.
         """
-        if version.code is None:
-            raise ApiError(
-                "InvalidRuntimeException", f"{key[1]} is a container image, which the local AWS doesn't run", 502
-            )
         with self._lock:
             book = self._books.setdefault(key, _Book(self._folder / uuid.uuid4().hex))
             book.users.add(user)
         try:
             with book.laying:
                 if book.layout is None:
-                    book.layout = lay_out(version.code.file, [layer.file for layer in version.layers], book.folder)
+                    book.layout = _lay_out(version, book.folder)
                 return book.layout
         except BaseException:
             self.put_back(key, user=user)
@@ -86,3 +80,10 @@ class Shelf:
                 return
             del self._books[key]
         shutil.rmtree(book.folder, ignore_errors=True)
+
+
+def _lay_out(version: Version, folder: Path) -> Layout:
+    """Lay out a version's zips; a container image brings its own files."""
+    if version.code is None:
+        return Layout(folder / "var/task", folder / "opt", folder / "tmp")
+    return lay_out(version.code.file, [layer.file for layer in version.layers], folder)

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.types import LogConfig
+from docker.types import Mount as DockerMount
 from requests.exceptions import RequestException
 
 from immortal_local.tasks.credentials import CredentialsServer
-from immortal_local.tasks.engines import ContainerOrder, OpenLog, Sink, TaskNotStarted, TaskOrder
+from immortal_local.tasks.engines import ContainerEnded, ContainerOrder, OpenLog, Sink, TaskNotStarted, TaskOrder
 from immortal_local.tasks.records import Ending
 
 if TYPE_CHECKING:
     from docker.models.containers import Container
+    from docker.models.images import Image
+    from docker.models.volumes import Volume
 
-__all__ = ["DockerEngine", "EngineMissing", "find_bridge_address"]
+__all__ = ["DockerEngine", "EngineMissing", "connect", "find_bridge_address", "find_image"]
 
 LINK_LOCAL = "169.254.170.2"
 """Where Fargate serves credentials, and one of the few addresses that SDKs accept them from."""
@@ -126,24 +129,37 @@ class DockerEngine:
             TaskNotStarted: An image can't be had, or a container doesn't start.
         """
         created: list[_Created] = []
+        volumes = self._make_volumes(order)
         try:
+            images = {container.image: self._get_image(container.image) for container in order.containers}
             for container in order.containers:
                 sink = self._open_log(container.log) if container.log else None
                 network = f"container:{created[0].container.id}" if created else "bridge"
-                created.append(_Created(container, self._create(order, container, network), sink))
+                made = self._create(order, container, images[container.image], network, volumes)
+                created.append(_Created(container, made, sink))
                 created[-1].start()
         except (APIError, TaskNotStarted) as error:
-            for each in created:
-                each.remove()
+            _remove(created, volumes.values())
             raise TaskNotStarted(_say_not_started(error)) from error
-        return RunningContainers(created)
+        return RunningContainers(created, volumes.values())
 
-    def _create(self, order: TaskOrder, container: ContainerOrder, network: str) -> "Container":
-        self._get_image(container.image)
+    def _make_volumes(self, order: TaskOrder) -> dict[str, "Volume"]:
+        labels = {TASK_LABEL: order.arn, OWNER_LABEL: str(os.getpid())}
+        names = {mount.volume for container in order.containers for mount in container.mounts}
+        return {name: self._client.volumes.create(labels=labels) for name in sorted(names)}
+
+    def _create(
+        self,
+        order: TaskOrder,
+        container: ContainerOrder,
+        image: "Image",
+        network: str,
+        volumes: Mapping[str, "Volume"],
+    ) -> "Container":
         memory_mb = container.memory_mb or order.memory_mb
         lifeline = container.name == LIFELINE_CONTAINER
         created: Container = self._client.containers.create(
-            container.image,
+            image,
             command=_listed(container.command),
             entrypoint=_listed(container.entry_point),
             environment=self._environment(order, container, lifeline=lifeline),
@@ -156,18 +172,22 @@ class DockerEngine:
             working_dir=container.working_directory,
             read_only=container.read_only,
             init=container.init,
+            cap_drop=["ALL"] if container.no_capabilities else None,
+            mounts=[
+                DockerMount(each.path, volumes[each.volume].name, read_only=each.read_only) for each in container.mounts
+            ],
             log_config=LogConfig(type=LogConfig.types.JSON),
             stdin_open=lifeline,
             detach=False,  # with it, the container's stdin ends when we do
         )
         return created
 
-    def _get_image(self, name: str) -> None:
+    def _get_image(self, name: str) -> "Image":
         try:
-            self._client.images.get(name)
+            return find_image(self._client, name)
         except ImageNotFound:
             try:
-                self._client.images.pull(name)
+                return self._client.images.pull(name)
             except (APIError, NotFound) as error:
                 raise TaskNotStarted(f"CannotPullContainerError: {name}: {error.explanation or error}") from error
 
@@ -202,10 +222,14 @@ class DockerEngine:
 
     def _sweep(self) -> None:
         """Remove the containers of a local AWS that is gone; those of one that lives are not ours."""
-        for container in self._client.containers.list(all=True, filters={"label": OWNER_LABEL}):
+        for container in self._client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
             if not _is_alive(int(container.labels[OWNER_LABEL])):
                 with suppress(APIError):
                     container.remove(force=True, v=True)
+        for volume in self._client.volumes.list(filters={"label": OWNER_LABEL}):
+            if not _is_alive(int(volume.attrs["Labels"][OWNER_LABEL])):
+                with suppress(APIError):
+                    volume.remove(force=True)
 
 
 class _Created:
@@ -217,18 +241,28 @@ class _Created:
         self._sink = sink
         self._lifeline: Any = None
         self._killed = False
+        self._not_started: Ending | None = None
         self._output: Iterable[bytes] = ()
         self._pump = threading.Thread(target=self._carry_output, name=f"output-{order.name}", daemon=True)
 
     def start(self) -> None:
+        """Start it; one that isn't essential may fail to, and has ended then."""
         if self.order.name == LIFELINE_CONTAINER:
             self._lifeline = self.container.attach_socket(params={"stdin": 1, "stream": 1})
         # Attached before it starts: a log that is followed can lose the last line of a container that ends at once.
         self._output = self.container.attach(stream=True)
-        self.container.start()
+        try:
+            self.container.start()
+        except APIError as error:
+            if self.order.essential:
+                raise
+            self._not_started = Ending(None, _say_not_started(error))
+            return
         self._pump.start()
 
     def wait(self) -> Ending:
+        if self._not_started:
+            return self._not_started
         status: int = self.container.wait()["StatusCode"]
         starved = status == KILLED and not self._killed and self._was_starved()
         return Ending(status, OUT_OF_MEMORY if starved else None)
@@ -268,34 +302,35 @@ class _Created:
 class RunningContainers:
     """A task whose containers have been started."""
 
-    def __init__(self, created: Sequence[_Created]) -> None:
+    def __init__(self, created: Sequence[_Created], volumes: Iterable["Volume"]) -> None:
         self._created = created
+        self._volumes = volumes
 
     @property
     def runtime_ids(self) -> Mapping[str, str]:
         """The containers' ids."""
         return {each.order.name: str(each.container.id) for each in self._created}
 
-    def wait(self) -> Mapping[str, Ending]:
+    def wait(self, ended: ContainerEnded) -> Mapping[str, Ending]:
         """Wait until an essential container has ended, end the others, remove all, and tell how each ended."""
-        ended: queue.SimpleQueue[tuple[_Created, Ending]] = queue.SimpleQueue()
+        seen: queue.SimpleQueue[tuple[_Created, Ending]] = queue.SimpleQueue()
         for each in self._created:
-            threading.Thread(target=lambda c=each: ended.put((c, c.wait())), daemon=True).start()
+            threading.Thread(target=lambda c=each: seen.put((c, c.wait())), daemon=True).start()
         endings: dict[str, Ending] = {}
         kill_at: float | None = None
         while len(endings) < len(self._created):
             try:
-                created, ending = ended.get(timeout=max(kill_at - time.monotonic(), 0) if kill_at else None)
+                created, ending = seen.get(timeout=max(kill_at - time.monotonic(), 0) if kill_at else None)
             except queue.Empty:
                 self.kill()
                 kill_at = None
                 continue
             endings[created.order.name] = ending
+            ended(created.order.name, ending)
             if created.order.essential and kill_at is None and len(endings) < len(self._created):
                 self.terminate()
                 kill_at = time.monotonic() + max(each.order.stop_timeout_s for each in self._created)
-        for each in self._created:
-            each.remove()
+        _remove(self._created, self._volumes)
         return endings
 
     def terminate(self) -> None:
@@ -307,6 +342,32 @@ class RunningContainers:
         """Kill every container."""
         for each in self._created:
             each.signal("SIGKILL")
+
+
+def find_image(client: docker.DockerClient, name: str) -> "Image":
+    """Find an image of this engine.
+
+    Args:
+        name: With a tag or a digest; an image that was never in a registry has its id in the place of the digest.
+
+    Raises:
+        ImageNotFound: The engine doesn't have it.
+    """
+    try:
+        return client.images.get(name)
+    except ImageNotFound:
+        _, found, digest = name.partition("@")
+        if not found:
+            raise
+        return client.images.get(digest)
+
+
+def _remove(created: Iterable[_Created], volumes: Iterable["Volume"]) -> None:
+    for container in reversed(list(created)):  # the first one holds the others' network
+        container.remove()
+    for volume in volumes:
+        with suppress(APIError):
+            volume.remove(force=True)
 
 
 def _listed(words: Sequence[str] | None) -> list[str] | None:

@@ -127,8 +127,17 @@ def write_metadata(task: Task, definition: Mapping[str, Any]) -> dict[str, Any]:
         "Limits": {"CPU": int(task.cpu) / 1024, "Memory": int(task.memory)},
         "AvailabilityZone": task.availability_zone,
         "LaunchType": "FARGATE",
-        "Containers": [
-            {"Name": container.name, "Image": container.image, "ContainerARN": container.arn}
-            for container in task.containers
-        ],
+        "Containers": [_write_container_metadata(container) for container in task.containers],
     }
+
+
+def _write_container_metadata(container: Container) -> dict[str, Any]:
+    written: dict[str, Any] = {
+        "DockerId": container.runtime_id,
+        "Name": container.name,
+        "Image": container.image,
+        "ContainerARN": container.arn,
+        "KnownStatus": container.last_status,
+        "ExitCode": container.ending.exit_code if container.ending else None,
+    }
+    return {name: value for name, value in written.items() if value is not None}

@@ -6,7 +6,18 @@ from typing import Protocol
 
 from immortal_local.tasks.records import Ending
 
-__all__ = ["ContainerOrder", "Engine", "LogTarget", "OpenLog", "RunningTask", "Sink", "TaskNotStarted", "TaskOrder"]
+__all__ = [
+    "ContainerEnded",
+    "ContainerOrder",
+    "Engine",
+    "LogTarget",
+    "Mount",
+    "OpenLog",
+    "RunningTask",
+    "Sink",
+    "TaskNotStarted",
+    "TaskOrder",
+]
 
 DEFAULT_STOP_TIMEOUT_S = 30
 
@@ -21,6 +32,20 @@ class LogTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """One of the task's volumes, as a container sees it.
+
+    Attributes:
+        volume: Its name in the task definition.
+        path: Where the container finds it.
+    """
+
+    volume: str
+    path: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerOrder:
     """One container to run.
 
@@ -30,6 +55,8 @@ class ContainerOrder:
         cpu: CPU units, 0 for a share of the task's.
         memory_mb: The container's own hard limit in MiB; None leaves the task's.
         stop_timeout_s: From SIGTERM to SIGKILL.
+        after: Containers that must have been started before.
+        no_capabilities: Whether even its root has no special rights.
     """
 
     name: str
@@ -46,6 +73,9 @@ class ContainerOrder:
     memory_mb: int | None = None
     stop_timeout_s: int = DEFAULT_STOP_TIMEOUT_S
     log: LogTarget | None = None
+    mounts: tuple[Mount, ...] = ()
+    after: tuple[str, ...] = ()
+    no_capabilities: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +85,7 @@ class TaskOrder:
     Attributes:
         cpu: CPU units, 1024 to a virtual CPU.
         memory_mb: MiB for all containers together.
+        containers: In an order in which each comes after those that it depends on.
         credentials_path: Where the task's role credentials are served; None without a role.
         metadata_path: Where the task's metadata is served.
     """
@@ -92,6 +123,10 @@ OpenLog = Callable[[LogTarget], Sink]
 """Opens the sink for a container's output. Raises TaskNotStarted when there is no such place."""
 
 
+ContainerEnded = Callable[[str, Ending], None]
+"""Told of each container's end as soon as it is known, by the container's name."""
+
+
 class TaskNotStarted(Exception):
     """The containers could not be started. The message becomes the task's stoppedReason, in AWS's form."""
 
@@ -104,8 +139,12 @@ class RunningTask(Protocol):
         """The engine's name for each container, by container name."""
         ...
 
-    def wait(self) -> Mapping[str, Ending]:
-        """Wait until an essential container has ended, end the others, clean up, and tell how each ended."""
+    def wait(self, ended: ContainerEnded) -> Mapping[str, Ending]:
+        """Wait until an essential container has ended, end the others, clean up, and tell how each ended.
+
+        Args:
+            ended: Told of each container's end.
+        """
         ...
 
     def terminate(self) -> None:

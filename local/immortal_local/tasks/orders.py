@@ -1,6 +1,6 @@
 """From a task definition and RunTask's overrides to what an engine is told to run."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from immortal_local.tasks.checks import task_size
@@ -9,6 +9,7 @@ from immortal_local.tasks.engines import (
     DEFAULT_STOP_TIMEOUT_S,
     ContainerOrder,
     LogTarget,
+    Mount,
     TaskNotStarted,
     TaskOrder,
 )
@@ -20,10 +21,12 @@ CARRIED_OUT = frozenset(
     {
         "name", "image", "essential", "environment", "command", "entryPoint", "user", "workingDirectory", "cpu",
         "memory", "memoryReservation", "stopTimeout", "logConfiguration", "linuxParameters", "readonlyRootFilesystem",
-        "portMappings", "versionConsistency",
+        "portMappings", "versionConsistency", "mountPoints", "dependsOn",
     }
 )  # fmt: skip
 """What the engines do. Ports need nothing: in awsvpc mode every port of a container is its own."""
+
+CARRIED_OUT_LINUX = frozenset({"initProcessEnabled", "capabilities"})
 
 
 def write_order(task: Task, request: Mapping[str, Any], definition: Mapping[str, Any], paths: TaskPaths) -> TaskOrder:
@@ -38,6 +41,7 @@ def write_order(task: Task, request: Mapping[str, Any], definition: Mapping[str,
     Raises:
         TaskNotStarted: The definition asks for something that the local AWS doesn't carry out.
     """
+    _refuse_volumes(definition.get("volumes", ()))
     cpu, memory = task_size(request, definition)
     overrides = {each["name"]: each for each in request.get("overrides", {}).get("containerOverrides", ())}
     return TaskOrder(
@@ -45,7 +49,7 @@ def write_order(task: Task, request: Mapping[str, Any], definition: Mapping[str,
         region=task.arn.split(":")[3],
         cpu=int(cpu),
         memory_mb=int(memory),
-        containers=tuple(
+        containers=_sorted(
             _order_container(container, overrides.get(container["name"], {}), task.task_id)
             for container in definition["containerDefinitions"]
         ),
@@ -73,13 +77,42 @@ def _order_container(container: Mapping[str, Any], override: Mapping[str, Any], 
         memory_mb=override.get("memory") or container.get("memory"),
         stop_timeout_s=container.get("stopTimeout", DEFAULT_STOP_TIMEOUT_S),
         log=_find_log(container, task_id),
+        mounts=tuple(
+            Mount(each["sourceVolume"], each["containerPath"], read_only=each.get("readOnly", False))
+            for each in container.get("mountPoints", ())
+        ),
+        after=tuple(each["containerName"] for each in container.get("dependsOn", ())),
+        no_capabilities=container.get("linuxParameters", {}).get("capabilities", {}).get("drop") == ["ALL"],
     )
+
+
+def _sorted(containers: Iterable[ContainerOrder]) -> tuple[ContainerOrder, ...]:
+    """Put each container behind those that it depends on."""
+    waiting = {container.name: container for container in containers}
+    placed: list[ContainerOrder] = []
+    while waiting:
+        ready = [each for each in waiting.values() if not set(each.after) & set(waiting)]
+        if not ready:
+            raise TaskNotStarted(f"The containers {', '.join(waiting)} depend on each other in a circle.")
+        placed += ready
+        waiting = {name: each for name, each in waiting.items() if each not in ready}
+    return tuple(placed)
+
+
+def _refuse_volumes(volumes: Iterable[Mapping[str, Any]]) -> None:
+    for volume in volumes:
+        if kinds := [name for name, value in volume.items() if value and name != "name"]:
+            raise TaskNotStarted(
+                f"ResourceInitializationError: the local AWS gives a task empty volumes of its own, and volume "
+                f"{volume['name']} asks for {', '.join(kinds)}."
+            )
 
 
 def _refuse_unknown(container: Mapping[str, Any], override: Mapping[str, Any]) -> None:
     unknown = {name for name, value in container.items() if value and name not in CARRIED_OUT}
+    unknown |= {f"linuxParameters.{name}" for name in {*container.get("linuxParameters", {})} - CARRIED_OUT_LINUX}
     unknown |= {
-        f"linuxParameters.{name}" for name in container.get("linuxParameters", {}) if name != "initProcessEnabled"
+        f"dependsOn.{each['condition']}" for each in container.get("dependsOn", ()) if each["condition"] != "START"
     }
     unknown |= {f"overrides.{name}" for name in ("environmentFiles", "resourceRequirements") if override.get(name)}
     if unknown:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from immortal_local.tasks.credentials import CredentialsServer
-from immortal_local.tasks.engines import ContainerOrder, OpenLog, Sink, TaskNotStarted, TaskOrder
+from immortal_local.tasks.engines import ContainerEnded, ContainerOrder, OpenLog, Sink, TaskNotStarted, TaskOrder
 from immortal_local.tasks.records import Ending
 
 __all__ = ["RUNNER", "ProcessEngine"]
@@ -141,13 +141,15 @@ class RunnerProcess:
         """The process id."""
         return {CONTAINER: f"pid-{self._process.pid}"}
 
-    def wait(self) -> Mapping[str, Ending]:
+    def wait(self, ended: ContainerEnded) -> Mapping[str, Ending]:
         """Wait for the runner's end, and leave none of its processes, nor its directory, behind."""
         code = self._process.wait()
         self._signal_group(signal.SIGKILL)
         self._pump.join()
         self._give_back(self._sink)
-        return {CONTAINER: Ending(exit_code=code if code >= 0 else 128 - code)}
+        ending = Ending(exit_code=code if code >= 0 else 128 - code)
+        ended(CONTAINER, ending)
+        return {CONTAINER: ending}
 
     def terminate(self) -> None:
         """Send SIGTERM to the runner alone, as a container's first process gets it."""

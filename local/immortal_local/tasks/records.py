@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "begin_to_stop",
     "describe",
+    "end_container",
     "end_execution",
     "pend",
     "run",
@@ -139,6 +140,15 @@ def begin_to_stop(task: Task, now: datetime, code: StopCode, reason: str) -> Tas
     return replace(
         task, desired="STOPPED", stopping_at=now, stop_code=code, stopped_reason=reason, version=task.version + 1
     )
+
+
+def end_container(task: Task, name: str, ending: Ending) -> Task:
+    """Note how a container ended whose task goes on without it; an essential one's end is the task's."""
+    containers = tuple(
+        replace(each, last_status="STOPPED", ending=ending) if each.name == name and not each.essential else each
+        for each in task.containers
+    )
+    return task if containers == task.containers else replace(task, containers=containers, version=task.version + 1)
 
 
 def end_execution(task: Task, now: datetime, endings: Mapping[str, Ending]) -> Task:

@@ -199,7 +199,9 @@ class Tasks:
                 self._step(live, lambda task, now: records.run(task, now, running.runtime_ids))
             else:
                 running.kill()
-            return running.wait()
+            return running.wait(
+                lambda name, ending: self._step(live, lambda task, _: records.end_container(task, name, ending))
+            )
         finally:
             self._credentials.remove_task(paths)
 
