@@ -40,10 +40,17 @@ def calls(file: str) -> list[str]:
     return sorted({call["words"].strip() for line in code(text) for call in CALL.finditer(line)})
 
 
-@pytest.mark.parametrize("page", ["commands", "parameters"])
+@pytest.mark.parametrize("page", ["commands", "parameters", "conformance"])
 def test_a_generated_page_says_what_the_code_says(page: str) -> None:
     written = (HOUSE / f"docs/{page}.md").read_text(encoding="utf-8")
     assert written == getattr(generator(), f"{page}_page")(), "make docs writes it anew"
+
+
+def test_every_case_of_the_conformance_list_is_shown_or_says_why_not() -> None:
+    cases, shown = generator().conformance_cases(), generator().conformance_tests()
+    assert [case["number"] for case in cases] == list(range(1, len(cases) + 1))
+    assert [case["number"] for case in cases if "unproven" not in case and not shown[case["number"]]] == []
+    assert set(shown) <= {case["number"] for case in cases}
 
 
 @pytest.mark.parametrize("name", FILLED_IN)

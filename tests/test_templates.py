@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from immortal_runner.settings import read_settings
+
 FOLDER = Path(__file__).parents[1] / "cloudformation"
 NAMES = ("store", "runner", "fallback")
 
@@ -54,7 +56,7 @@ def test_each_parameter_says_what_it_is_and_its_default(name: str, parameter: st
 def test_each_number_says_its_unit(name: str, parameter: str) -> None:
     declared = read(name)["Parameters"][parameter]
     if declared["Type"] == "Number":
-        units = r"(?i)seconds|days|deliveries|letters|dispatchers|MB|MiB|GiB"
+        units = r"(?i)seconds|days|deliveries|letters|runs|dispatchers|MB|MiB|GiB"
         assert re.search(units, declared["Description"])
 
 
@@ -104,13 +106,18 @@ def test_a_letter_stays_hidden_for_six_times_the_dispatchers_timeout() -> None:
     assert hidden_s >= 6 * read("fallback")["Resources"]["Dispatcher"]["Properties"]["Timeout"]
 
 
-def test_a_task_gets_its_whereabouts_from_its_definition() -> None:
-    (runner,) = read("runner")["Resources"]["TaskDefinition"]["Properties"]["ContainerDefinitions"]
+def test_a_task_gets_its_whereabouts_from_its_definition_and_a_template_says_what_the_runner_does_by_itself() -> None:
+    template = read("runner")
+    (runner,) = template["Resources"]["TaskDefinition"]["Properties"]["ContainerDefinitions"]
     assert runner["Name"] == "runner"
-    assert {variable["Name"] for variable in runner["Environment"]} == {
-        "IMMORTAL_LEDGER_TABLE",
-        "IMMORTAL_PAYLOAD_BUCKET",
+    by_default = {
+        variable["Name"]: str(template["Parameters"][variable["Value"]["Ref"]]["Default"])
+        for variable in runner["Environment"]
+        if "Ref" in variable["Value"]
     }
+    needed = {"IMMORTAL_RUN_ID": "x", "IMMORTAL_LEDGER_TABLE": "x", "IMMORTAL_PAYLOAD_BUCKET": "x"}
+    assert read_settings(needed | by_default) == read_settings(needed)
+    assert {"IMMORTAL_DRAIN_RUNS", "IMMORTAL_CHANGED_CODE"} <= by_default.keys()
 
 
 def statements(resource: str) -> list[dict[str, Any]]:

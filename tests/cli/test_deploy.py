@@ -134,6 +134,7 @@ def test_deploying_after_destroying_takes_up_what_was_kept(local: LocalAws) -> N
     assert f"Still attached: {name}. " in destroyed.err
     assert f"Better first: immortal detach {name} --name again" in destroyed.err
     answer = immortal("deploy", "--name", "again", "--json")
+    assert answer.code == 0, answer.err
     (after,) = answer.lines
     lasting = ("LedgerTable", "PayloadBucket", "FailureQueueArn")
     assert [after[output] for output in lasting] == [before[output] for output in lasting]

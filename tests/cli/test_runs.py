@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from typing import Any
 
 import pytest
@@ -132,6 +133,9 @@ class Refusing:
     name: str = "bucket"
 
     def put(self, key: str, data: bytes) -> None:
+        raise NotImplementedError
+
+    def upload(self, key: str, source: BufferedReader) -> None:
         raise NotImplementedError
 
     def get(self, bucket: str, key: str) -> bytes | None:

@@ -15,7 +15,7 @@ from immortal_runner.code.layout import lay_out
 from immortal_runner.execution.credentials import EndpointCredentials, TemporaryCredentials
 from immortal_runner.execution.environment import ExecutionEnvironment
 from immortal_runner.execution.outcomes import Returned
-from immortal_runner.runtime_api.server import Invocation
+from immortal_runner.runtime_api.invocations import Invocation
 from immortal_runner.runtimes.distributions import top_level_files, with_requirements
 from support.functions import ARN, FUNCTION, MemoryLog
 
