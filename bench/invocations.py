@@ -49,6 +49,9 @@ class Silent:
     def flush(self, timeout_s: float) -> None:
         """Nothing waits."""
 
+    def lose_patience(self) -> None:
+        """Nobody ever waits."""
+
     def close(self) -> None:
         """Nothing is open."""
 

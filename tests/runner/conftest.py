@@ -13,7 +13,7 @@ from immortal_runner.code.layout import lay_out
 from immortal_runner.execution.credentials import Credentials, StaticCredentials
 from immortal_runner.execution.environment import ExecutionEnvironment
 from immortal_runner.runtimes.machine import this_machine
-from support.functions import FUNCTION, Environments, MemoryLog, make_zip
+from support.functions import FUNCTION, Environments, MemoryLog, make_zip, open_to_all
 from support.needs import need
 from support.stages import Stage
 
@@ -80,9 +80,7 @@ def make_environments(
         made.append(environment)
         return environment
 
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):  # noqa: S108  # where pytest makes folders
-            folder.chmod(0o755)
+    open_to_all(tmp_path)
     yield make
     for environment in made:
         environment.stop()

@@ -14,7 +14,7 @@ from immortal_runner.execution.outcomes import Errored, read_error
 from immortal_runner.exit_codes import ExitCode, exit_code_of
 from immortal_runner.runtime_api.invocations import Invocation
 from support.cgroups import can_limit_memory, limited_memory
-from support.functions import ARN, Environments, make_zip
+from support.functions import ARN, Environments, make_zip, open_to_all
 from support.needs import need
 
 REQUEST_ID = "7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f2c11"
@@ -66,8 +66,7 @@ def handler(event, context):
 @pytest.mark.parametrize("where", ["room", "bare"])
 def test_a_kill_for_want_of_memory_is_told_from_other_kills(tmp_path: Path, where: str) -> None:
     need("a control group of its own", here=can_limit_memory())
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     events = ["eat", "well", "die", "let another eat", "let another eat and fail", "well"]
     with limited_memory(LIMIT_BYTES) as join:
         code = make_zip(tmp_path / "code.zip", {"app.py": GREEDY})

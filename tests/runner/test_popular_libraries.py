@@ -17,7 +17,7 @@ from immortal_runner.execution.environment import ExecutionEnvironment
 from immortal_runner.execution.outcomes import Returned
 from immortal_runner.runtime_api.invocations import Invocation
 from immortal_runner.runtimes.distributions import top_level_files, with_requirements
-from support.functions import ARN, FUNCTION, MemoryLog
+from support.functions import ARN, FUNCTION, MemoryLog, open_to_all
 
 LIBRARIES = ("aws-lambda-powertools", "aws-xray-sdk", "fastapi", "mangum")
 BUNDLED = ("boto3",)
@@ -95,8 +95,7 @@ def environment(
     local: LocalAws, log: MemoryLog, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ExecutionEnvironment]:
     root = tmp_path_factory.mktemp("libraries")
-    for folder in (root, root.parent, root.parent.parent):
-        folder.chmod(0o755)
+    open_to_all(root)
     local.client("dynamodb").create_table(
         TableName="idempotency",
         AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
@@ -136,11 +135,7 @@ def ask(environment: ExecutionEnvironment, **event: Any) -> Any:
     request_id = f"7c1f0b52-4b0e-4a6e-9d5b-0a1f6a3f{len(event['do']):04}"
     outcome = environment.invoke(Invocation(request_id, json.dumps(event).encode(), ARN), timeout_s=None)
     assert isinstance(outcome, Returned), outcome
-    return json.loads(bytes_of(outcome))
-
-
-def bytes_of(outcome: Returned) -> bytes:
-    return outcome.result if isinstance(outcome.result, bytes) else outcome.result.read()
+    return json.loads(outcome.result.read())
 
 
 def test_powertools_logger_knows_the_request(environment: ExecutionEnvironment, log: MemoryLog) -> None:

@@ -61,10 +61,8 @@ def test_a_runtime_that_nothing_here_runs_is_refused_with_a_step(name: str, says
     assert "Next step: " in str(refused.value)
 
 
-def test_only_provided_runtimes_ignore_the_wrapper_and_name_no_environment() -> None:
-    odd = {name for name, each in RUNTIMES.items() if not each.honours_wrapper}
-    assert odd == {name for name, each in RUNTIMES.items() if not each.execution_env}
-    assert odd == {"provided.al2", "provided.al2023"}
+def test_only_provided_runtimes_name_no_environment() -> None:
+    assert {name for name, each in RUNTIMES.items() if not each.execution_env} == {"provided.al2", "provided.al2023"}
 
 
 @pytest.mark.parametrize("runtime", ["ruby3.3", "java21", "dotnet8"])

@@ -10,7 +10,7 @@ from immortal_runner.code.layout import lay_out
 from immortal_runner.execution.credentials import StaticCredentials
 from immortal_runner.execution.environment import ExecutionEnvironment
 from immortal_runner.runtimes.machine import this_machine
-from support.functions import FUNCTION, MemoryLog
+from support.functions import FUNCTION, MemoryLog, open_to_all
 from support.needs import need
 
 Files = Mapping[str, str | bytes]
@@ -29,9 +29,7 @@ class RoomOrBare:
         self.room = room
         self._folder = folder
         self._made: list[ExecutionEnvironment] = []
-        for each in (folder, *folder.parents):
-            if each.is_relative_to("/tmp") and each != Path("/tmp"):  # noqa: S108  # where pytest makes folders
-                each.chmod(0o755)
+        open_to_all(folder)
 
     def make(
         self,

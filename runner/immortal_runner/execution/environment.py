@@ -173,6 +173,7 @@ class ExecutionEnvironment:
         """
         asked = InterruptAsked(grace_s)
         self._interrupt = asked
+        self._log.lose_patience()
         if events := self._events:
             events.put(asked)
 

@@ -30,11 +30,15 @@ line that has no end yet, a stream never holds more than 32 MiB."""
 PATIENCE_S = 60.0
 """A log that took nothing for so long makes nobody wait any longer: what doesn't fit is dropped, counted and said."""
 
+LAST_PATIENCE_S = 2.0
+"""The same, once the function is being stopped: whoever stops it has little time."""
+
 _BLOCK_OVERHEAD_BYTES = 256
 _CLOCK_STEP_MS = 3_600_000
 _LINGER_S = 0.5
 _RETRY_S = 1.0
 _MAX_RETRY_S = 30.0
+_LOOK_S = 0.5
 _CLOSE_S = 30.0
 
 
@@ -99,6 +103,10 @@ class LogStream(Protocol):
 
     def flush(self, timeout_s: float) -> None:
         """Wait, not for ever, until what was written has been delivered."""
+        ...
+
+    def lose_patience(self) -> None:
+        """Make nobody wait long for a log that takes nothing; safe to call in a signal handler."""
         ...
 
     def close(self) -> None:
@@ -207,9 +215,9 @@ class CloudWatchLogStream:
     """One stream in CloudWatch Logs, written by a thread of its own.
 
     Whoever writes waits while more than ``MAX_WAITING_BYTES`` wait, until the log has taken nothing for
-    ``PATIENCE_S``. From then on what doesn't fit is dropped, and a line in its place tells how much that was. What the
-    log refuses for good is lost too. Both are told on standard error, which is the task's own log: the reason once,
-    and the number of lines at the end.
+    ``PATIENCE_S`` or, once it has lost its patience, ``LAST_PATIENCE_S``. From then on what doesn't fit is dropped, and
+    a line in its place tells how much that was. What the log refuses for good is lost too. Both are told on standard
+    error, which is the task's own log: the reason once, and the number of lines at the end.
     """
 
     def __init__(self, deliver: Deliver, *, group: str, name: str) -> None:
@@ -225,6 +233,7 @@ class CloudWatchLogStream:
         self._lost_lines = 0
         self._reason = ""
         self._taken_at = 0.0
+        self._patience_s = PATIENCE_S
         self._hurried = 0
         self._closed_at: float | None = None
         self._changed = threading.Condition()
@@ -253,6 +262,10 @@ class CloudWatchLogStream:
             self._changed.wait_for(lambda: not self._waiting and not self._under_way, timeout=timeout_s)
             self._hurried -= 1
 
+    def lose_patience(self) -> None:
+        """Make nobody wait long for a log that takes nothing; safe to call in a signal handler."""
+        self._patience_s = min(self._patience_s, LAST_PATIENCE_S)  # whoever waits looks at it soon: no lock is taken
+
     def close(self) -> None:
         """Deliver what is left, an unfinished line included, and end: after half a minute at the latest."""
         with self._changed:
@@ -279,8 +292,8 @@ class CloudWatchLogStream:
         return cut(self._last_ms, make_readable(data))
 
     def _wait_for_room(self) -> None:
-        while self._is_full() and (patience_s := self._taken_at + PATIENCE_S - time.monotonic()) > 0:
-            self._changed.wait(patience_s)
+        while self._is_full() and (left_s := self._taken_at + self._patience_s - time.monotonic()) > 0:
+            self._changed.wait(min(left_s, _LOOK_S))
 
     def _is_full(self) -> bool:
         return self._waiting_bytes >= MAX_WAITING_BYTES and self._closed_at is None
@@ -290,15 +303,15 @@ class CloudWatchLogStream:
             self._lose(block.lines, "written after the end")
         elif self._is_full():
             self._dropped_bytes += len(block.data)
-            self._lose(block.lines, f"nothing was taken for {PATIENCE_S:.0f} s")
+            self._lose(block.lines, f"nothing was taken for {self._patience_s:.0f} s")
         else:
             self._mark_gap()
             self._append(block)
 
     def _mark_gap(self) -> None:
         if self._dropped_bytes:
-            said = f"{self._dropped_bytes} bytes of output were dropped: nothing was taken for {PATIENCE_S:.0f} s\n"
-            self._dropped_bytes = 0
+            gap, self._dropped_bytes = self._dropped_bytes, 0
+            said = f"{gap} bytes of output were dropped: nothing was taken for {self._patience_s:.0f} s\n"
             self._append(Block(self._last_ms, said.encode(), 1))
 
     def _append(self, block: Block) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -15,7 +15,6 @@ class Request:
         path: As it came; a query, if any, is still on it.
         headers: By lower-case name; the last of several with one name.
         body: Any bytes.
-        trailers: What followed a chunked body, as ``headers``.
         cut_bytes: How much of the body's end was let go because it was too long.
     """
 
@@ -23,7 +22,6 @@ class Request:
     path: str
     headers: Mapping[str, str]
     body: bytes = b""
-    trailers: Mapping[str, str] = field(default_factory=dict)
     cut_bytes: int = 0
 
 

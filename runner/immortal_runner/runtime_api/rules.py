@@ -3,7 +3,7 @@
 Source: Lambda developer guide, "Using the Lambda runtime API"; answers of AWS's runtime interface emulator.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from immortal_runner.runtime_api.messages import Reply, refusal
@@ -32,13 +32,13 @@ class Standing:
 
     def handed(self, request_id: str) -> "Standing":
         """After an invocation was handed out."""
-        return replace(self, request_id=request_id, answered=False)
+        return Standing(self.phase, request_id, answered=False)
 
     def asked(self) -> "Standing | Reply":
         """After ``next``."""
         if self.phase == "failed":
             return _transition_refused("its init has failed; it can take no invocation")
-        return self if self.phase == "ready" else replace(self, phase="ready")
+        return self if self.phase == "ready" else Standing("ready", self.request_id, answered=self.answered)
 
     def answering(self, request_id: str) -> "Standing | Reply":
         """After a response or an error for an invocation."""
@@ -46,13 +46,13 @@ class Standing:
             return refusal(400, "InvalidRequestID", f"{request_id[:80]} is not the invocation that is under way")
         if self.answered:
             return _transition_refused(f"{request_id} was answered before")
-        return replace(self, answered=True)
+        return Standing(self.phase, request_id)
 
     def init_failed(self) -> "Standing | Reply":
         """After ``init/error``; Ruby's client says it in the middle of an invocation, which it then ends."""
         if self.phase == "failed" or (self.phase == "ready" and not self.busy):
             return _transition_refused("its init is over")
-        return replace(self, phase="failed", answered=True)
+        return Standing("failed", self.request_id)
 
 
 def knows_response_mode(mode: str) -> bool:

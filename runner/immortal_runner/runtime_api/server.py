@@ -261,11 +261,11 @@ class RuntimeApi:
     def _read_whole(self, connection: Connection, head: Head) -> Request:
         """Read a request whose body is no result."""
         spool = Spool(self._spool, max_bytes=MAX_KEPT_BYTES)
-        trailers = connection.wire.read_body(head, spool.write)
+        connection.wire.read_body(head, spool.write)
         body = spool.finish()
         try:
             cut_bytes = spool.arrived_bytes - body.size_bytes
-            return Request(head.method, head.path, head.headers, body.read(), trailers, cut_bytes)
+            return Request(head.method, head.path, head.headers, body.read(), cut_bytes)
         finally:
             body.close()
 

@@ -201,12 +201,12 @@ def parse_head(text: str) -> Head:
     Raises:
         Garbled: It is none.
     """
-    first, *lines = text.split("\n")
-    method, _, rest = first.rstrip("\r").partition(" ")
+    first, *lines = text.replace("\r\n", "\n").split("\n")
+    method, _, rest = first.partition(" ")
     path, _, version = rest.rpartition(" ")
     if not (method.isalpha() and path and version in ("HTTP/1.1", "HTTP/1.0")):
         raise Garbled(f"{first[:80]!r} is no request line of HTTP/1.1")
-    headers = _parse_fields(line.rstrip("\r") for line in lines)
+    headers = _parse_fields(lines)
     connection = headers.get("connection", "").lower()
     keeps_alive = "keep-alive" in connection if version == "HTTP/1.0" else "close" not in connection
     return Head(method, path, headers, _body_bytes(headers), keeps_alive)

@@ -40,11 +40,6 @@ class Runtime:
         """What ``AWS_EXECUTION_ENV`` says; empty where Lambda doesn't set it."""
         return "" if self.family == "provided" else f"AWS_Lambda_{self.name}"
 
-    @property
-    def honours_wrapper(self) -> bool:
-        """Whether its bootstrap starts through ``AWS_LAMBDA_EXEC_WRAPPER``."""
-        return self.family != "provided"
-
 
 _NAMES: Final[dict[Family, dict[System, tuple[str, ...]]]] = {
     "python": {
