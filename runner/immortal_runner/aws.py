@@ -1,5 +1,6 @@
 """What the runner asks of AWS; the one file of this room that knows boto3."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
@@ -123,11 +124,16 @@ def session_name(function_name: str) -> str:
     return function_name[:64].ljust(2, "-")
 
 
-def open_log_stream(logs: "CloudWatchLogsClient", *, group: str, stream: str) -> CloudWatchLogStream:
+def open_log_stream(
+    logs: "CloudWatchLogsClient", *, group: str, stream: str, wants_group: Callable[[], bool] = lambda: True
+) -> CloudWatchLogStream:
     """Open a stream; it and its group are made when the first line is delivered, if they aren't there.
 
     A stream that is deleted meanwhile is made anew. A group that is deleted stays deleted: whoever did so doesn't
     want it back.
+
+    Args:
+        wants_group: Asked right before a group that isn't there is made; where it says no, the lines are lost.
     """
     logs.meta.events.register("before-call.cloudwatch-logs.PutLogEvents", _put_body_in, unique_id="immortal-log-body")
     delivered = False
@@ -135,7 +141,8 @@ def open_log_stream(logs: "CloudWatchLogsClient", *, group: str, stream: str) ->
     def deliver(batch: Batch) -> int:
         nonlocal delivered
         try:
-            rejected = _put(logs, group, stream, batch, may_make_group=not delivered)
+            may_make_group = not delivered and wants_group()
+            rejected = _put(logs, group, stream, batch, may_make_group=may_make_group)
         except (ClientError, BotoCoreError) as error:
             raise _unavailable(group, error) from error
         delivered = True

@@ -427,3 +427,12 @@ def test_an_event_too_big_is_answered_with_413(bench: Bench) -> None:
 
 def test_no_event_is_an_empty_object() -> None:
     assert check_payload(b"", asynchronous=True) == b"{}"
+
+
+def test_a_function_that_is_deleted_while_it_starts_leaves_no_log_group(bench: Bench) -> None:
+    me = "os.environ['AWS_LAMBDA_FUNCTION_NAME']"
+    deletes = f"import boto3, os\nboto3.client('lambda').delete_function(FunctionName={me})"
+    name = bench.make_function(f"{deletes}\ndef handler(event, context):\n    print('written')\n")
+    bench.functions.invoke(FunctionName=name)
+    logs: Any = bench.local.client("logs")
+    assert logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{name}")["logGroups"] == []

@@ -198,6 +198,8 @@ class AsynchronousEvents:
 
     def _config(self, target: Target) -> dict[str, object]:
         with self._store.change():
+            if not self._store.has_function(target.region, target.name):
+                return {}  # deleted while it ran
             function = self._store.function(target.region, Reference(target.name))
             return dict(function.event_invoke_configs.get(target.qualifier, {}))
 

@@ -30,7 +30,7 @@ class Functions:
         archives = ground.scratch / "archives"
         archives.mkdir(mode=0o700)
         store = Store(ground.account)
-        self._pool = Pool(ground, ground.scratch, images)
+        self._pool = Pool(ground, store, ground.scratch, images)
         invoker = Invoker(self._pool)
         self._events = AsynchronousEvents(store, invoker, ground)
         self._pollers = Pollers(store, invoker, ground)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from immortal_local.functions.configurations import describe_settled
 from immortal_local.functions.shelf import Key, Shelf
-from immortal_local.functions.store import Target
+from immortal_local.functions.store import Store, Target
 from immortal_local.images import ImageContainer, Images, resolve_uri
 from immortal_local.parts import Ground
 from immortal_local.wire import ApiError
@@ -64,8 +64,9 @@ class Pool:
         folder: Where code is laid out and environments keep their files; functions' own users may pass through it.
     """
 
-    def __init__(self, ground: Ground, folder: Path, images: Images) -> None:
+    def __init__(self, ground: Ground, store: Store, folder: Path, images: Images) -> None:
         self._ground = ground
+        self._store = store
         self._images = images
         self._folder = folder
         self._shelf = Shelf(folder / "code")
@@ -160,12 +161,17 @@ class Pool:
 
     def _make_environment(self, target: Target, function: Function, layout: Layout | Neighbour) -> ExecutionEnvironment:
         credentials = _assume(self._ground.client("sts", target.region), function)
-        stream = new_stream_name(function.version, datetime.now(UTC))
+        log = open_log_stream(
+            self._ground.client("logs", target.region),
+            group=function.log_group,
+            stream=new_stream_name(function.version, datetime.now(UTC)),
+            wants_group=lambda: self._store.has_function(target.region, target.name),  # deleted, it leaves no group
+        )
         return ExecutionEnvironment(
             function,
             layout,
             credentials=credentials,
-            log=open_log_stream(self._ground.client("logs", target.region), group=function.log_group, stream=stream),
+            log=log,
             variables={"AWS_ENDPOINT_URL": self._ground.endpoint},
             scratch=self._folder,
         )

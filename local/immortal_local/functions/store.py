@@ -179,6 +179,11 @@ class Store:
             raise not_found(function_arn(region, self.account, reference.name, reference.qualifier))
         return found
 
+    def has_function(self, region: str, name: str) -> bool:
+        """Whether there is such a function, now."""
+        with self._lock:
+            return (region, name) in self._functions
+
     def add_function(self, function: Function) -> None:
         """Add a new function.
 
