@@ -108,8 +108,7 @@ class FunctionImage:
 def ask_for(run: Run) -> dict[str, str]:
     """Write the ``GetFunction`` request for what a run runs: the version where it is known, else what was invoked."""
     invoked = FunctionArn.read(run.function_arn)
-    qualifier = run.version if run.version and run.version != "$LATEST" else invoked.qualifier
-    return {"FunctionName": str(invoked.unqualified), **({"Qualifier": qualifier} if qualifier else {})}
+    return {"FunctionName": str(invoked.unqualified), **({"Qualifier": run.qualifier} if run.qualifier else {})}
 
 
 def read_image(answer: Mapping[str, Any]) -> FunctionImage | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from immortal_lambda.arns import FunctionArn
 from immortal_lambda.failures import Failure
 from immortal_lambda.payloads import Payload
 
@@ -107,6 +108,11 @@ class Run:
     task_arn: str = ""
     log_group: str = ""
     log_stream: str = ""
+
+    @property
+    def qualifier(self) -> str | None:
+        """What GetFunction is asked for: the version that ran, where the letter says it; else the one invoked."""
+        return self.version if self.version not in ("", "$LATEST") else FunctionArn.read(self.function_arn).qualifier
 
     @property
     def ended(self) -> bool:

@@ -138,7 +138,7 @@ class Workplace:
 
     def _describe(self, run: Run) -> Mapping[str, Any]:
         invoked = FunctionArn.read(run.function_arn)
-        return self._account.get_function(str(invoked.unqualified), _qualifier(run, invoked))
+        return self._account.get_function(str(invoked.unqualified), run.qualifier)
 
     def _open(
         self, function: Function, layout: Layout | Neighbour, credentials: Credentials, lasts_until: datetime | None
@@ -203,8 +203,3 @@ def memory_of(function: Function, task_memory_mb: int) -> int:
     Runtimes size their heaps by it: a function that ran out of memory would gain nothing from a larger task otherwise.
     """
     return max(function.memory_mb, task_memory_mb - RUNNER_SHARE_MB)
-
-
-def _qualifier(run: Run, invoked: FunctionArn) -> str | None:
-    """The version that ran, where the letter says it; else the version or alias that was invoked."""
-    return (run.version if run.version != "$LATEST" else "") or invoked.qualifier
