@@ -49,7 +49,7 @@ print(server.server_port, flush=True)
 server.serve_forever()
 """
 _RUNNER = """
-import resource, subprocess, sys, boto3
+import resource, subprocess, sys, boto3, psutil
 from immortal_runner.aws import open_log_stream
 from immortal_runner.execution.output import Output
 port, rate, seconds = sys.argv[1:4]
@@ -65,7 +65,7 @@ output.close()
 stream.close()
 after = resource.getrusage(resource.RUSAGE_SELF)
 spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-print(written, spent, after.ru_maxrss / 1024)
+print(written, spent, psutil.Process().memory_info().rss / 1e6)
 """
 
 
