@@ -12,7 +12,12 @@ import packaging
 import psutil
 import pytest
 
+from immortal_runner.runtimes.node import client_files, client_version, find_node
+from immortal_runner.runtimes.table import find_runtime
 from support.machine import Machine, zip_of
+from support.needs import need
+
+NODE = find_runtime("nodejs22.x")
 
 STRANGER = """
 import os, time
@@ -210,6 +215,16 @@ def test_an_event_of_a_megabyte_is_finished_too(machine: Machine) -> None:
     machine.create("big", zip_of({"app.py": code}))
     request_id = machine.invoke("big", {"text": "x" * 900_000})
     assert machine.until(request_id, lambda run: run["status"] == "complete")["result"] == 900_000
+
+
+def test_a_node_function_runs_out_of_time_and_completes(machine: Machine) -> None:
+    need(
+        "Node's runtime client (immortal local install)", here=bool(find_node() and client_files(client_version(NODE)))
+    )
+    code = "exports.handler = async (event) => { await new Promise((r) => setTimeout(r, 1500)); return event; };"
+    machine.create("in-node", zip_of({"index.js": code}), Runtime=NODE.name, Handler="index.handler")
+    run = machine.until(machine.invoke("in-node", {"n": 1}), lambda run: run["status"] not in {"pending", "processing"})
+    assert (run["status"], run["result"], run["failure"]["class"]) == ("complete", {"n": 1}, "timeout"), run["reason"]
 
 
 def test_the_version_that_was_invoked_is_the_version_that_is_finished(machine: Machine) -> None:

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from immortal_local.tasks.credentials import CredentialsServer
 from immortal_local.tasks.engines import ContainerEnded, ContainerOrder, OpenLog, Sink, TaskNotStarted, TaskOrder
 from immortal_local.tasks.records import Ending
+from immortal_runner.runtimes.node import cache_home
 
 __all__ = ["RUNNER", "ProcessEngine"]
 
@@ -78,11 +79,15 @@ class ProcessEngine:
         return RunnerProcess(self._command, environment, work_directory, sink)
 
     def _environment(self, order: TaskOrder, container: ContainerOrder, work_directory: Path) -> dict[str, str]:
-        """Write the environment that a Fargate container has, and nothing of ours but where to find the local AWS."""
+        """Write the environment that a Fargate container has, and of ours only where to find what stands in for it.
+
+        That is the local AWS, and in place of an image's the languages that are installed here.
+        """
         served = self._credentials.endpoint
         platform = {
-            "PATH": os.defpath,
+            "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(work_directory),
+            "XDG_CACHE_HOME": str(cache_home()),
             "TMPDIR": str(work_directory),
             "HOSTNAME": f"ip-10-0-0-1.{order.region}.compute.internal",
             "LANG": "C.UTF-8",

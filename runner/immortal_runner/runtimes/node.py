@@ -65,10 +65,14 @@ def suits(node: Node, client: str) -> bool:
     return client == _OLD_CLIENT or node.major >= _NEW_CLIENT_NEEDS
 
 
+def cache_home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where the user's programs keep what they can make again. Source: XDG base directory specification."""
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 def client_folder(client: str, environ: Mapping[str, str] = os.environ) -> Path:
-    """Where a version of the client is kept when it is built. Source: XDG base directory specification."""
-    cache_home = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_home, "immortal-lambda/node", client)
+    """Where a version of the client is kept when it is built."""
+    return cache_home(environ) / "immortal-lambda/node" / client
 
 
 def client_files(client: str) -> dict[str, Path]:
