@@ -100,7 +100,7 @@ def test_a_server_that_ends_before_the_process_is_our_fault_and_not_the_function
     environment = rooms("import time\ndef handler(e, c):\n  print('ready', flush=True)\n  time.sleep(0.2)\n  return e")
 
     def end_server() -> None:
-        wait_for("ready", environment._log)  # type: ignore[arg-type]
+        wait_for("ready", environment._transcript._log)  # type: ignore[arg-type]
         assert environment._process is not None
         environment._process.api.close()
 

@@ -32,8 +32,8 @@ from immortal_runner.execution.outcomes import (
     skipped,
     timed_out,
 )
-from immortal_runner.execution.output import Output
 from immortal_runner.execution.process import Events, Exited, ExtensionsMoved, InterruptAsked, Process, Surroundings
+from immortal_runner.execution.transcript import Transcript
 from immortal_runner.runtime_api.bodies import Body
 from immortal_runner.runtime_api.invocations import (
     Answered,
@@ -53,8 +53,6 @@ _END_GRACE_S = 2.0
 _STOP_S = 6.0
 """How long stopping waits for the invocation under way, which ends by its own grace."""
 
-LOG_TAIL_BYTES = 4096
-_SETTLE_S = 2.0
 _LAST_WORDS_S = 2.0
 
 
@@ -94,15 +92,11 @@ class ExecutionEnvironment:
         extensions: bool = True,
     ) -> None:
         self.function = function
-        self._log = log
         self._process: Process | None = None
         self._events: Events | None = None
         self._busy = threading.Lock()
-        self._writing = threading.Lock()
         self._stopping = threading.Lock()
         self._interrupt: InterruptAsked | None = None
-        self._tail = bytearray()
-        self._line_is_open = False
         self._last_id = ""
         self._partial: Body | None = None
         self._init_ms: float | None = None
@@ -114,13 +108,13 @@ class ExecutionEnvironment:
         self._host = _prepare_host(machine, function, layout, self._root) if isinstance(layout, Layout) else layout
         if machine.base_image:
             name_sandbox(Path("/etc/hosts"))
-        self._output = Output(self._take_output, self._host.open_pipe())
+        self._transcript = Transcript(log, self._host.open_pipe())
         self._surroundings = Surroundings(
             function,
             self._host,
             credentials,
             log_stream=log.name,
-            output=self._output.write_end,
+            output=self._transcript.write_end,
             variables=variables or {},
             spool=self._root,
             with_extensions=extensions,
@@ -130,7 +124,7 @@ class ExecutionEnvironment:
     @property
     def log_tail(self) -> bytes:
         """The last 4 KB that the last invocation logged."""
-        return bytes(self._tail[-LOG_TAIL_BYTES:])
+        return self._transcript.tail
 
     def invoke(
         self, invocation: Invocation, *, timeout_s: float | None, on_start: Callable[[], None] | None = None
@@ -149,12 +143,12 @@ class ExecutionEnvironment:
             RunnerFault: The process died of a fault of ours.
         """
         with self._busy:
-            self._tail.clear()
+            self._transcript.forget_tail()
             self._init_ms = self._partial = None
             began = time.monotonic()
             ready = self._get_ready(invocation, timeout_s)
             self._last_id = invocation.request_id
-            self._say(report.start(self.function, invocation.request_id, datetime.now(UTC)))
+            self._transcript.say(report.start(self.function, invocation.request_id, datetime.now(UTC)))
             if isinstance(ready, Process):
                 if on_start is not None:
                     on_start()
@@ -173,14 +167,13 @@ class ExecutionEnvironment:
         """
         asked = InterruptAsked(grace_s)
         self._interrupt = asked
-        self._log.lose_patience()
+        self._transcript.lose_patience()
         if events := self._events:
             events.put(asked)
 
     def deliver_log(self, timeout_s: float) -> None:
         """Wait, not for ever, until what was logged so far has been delivered."""
-        self._output.settle(timeout_s)
-        self._log.flush(timeout_s)
+        self._transcript.deliver(timeout_s)
 
     def stop(self) -> None:
         """End the process and remove what it left, in bounded time. Stopping twice is harmless.
@@ -198,8 +191,7 @@ class ExecutionEnvironment:
             if alone and self._process is not None:
                 self._let_finish(self._process)
             self._drop_process("spindown", _END_GRACE_S)
-            self._output.close()
-            self._log.close()
+            self._transcript.close()
             shutil.rmtree(self._root, ignore_errors=True)
         finally:
             if alone:
@@ -240,7 +232,7 @@ class ExecutionEnvironment:
         if self._host.fault:
             return invalid_entrypoint(invocation.request_id, self._host.fault)
         began = time.monotonic()
-        self._say(report.init_start(self.function, datetime.now(UTC)))
+        self._transcript.say(report.init_start(self.function, datetime.now(UTC)))
         process = self._start_process()
         failure = self._await_ready(process, invocation.request_id, limit_s)
         self._init_ms = (time.monotonic() - began) * 1000
@@ -376,7 +368,7 @@ class ExecutionEnvironment:
     def _note_end(self, error: Errored) -> None:
         """Say in the log how a process ended, or did not come back, after its last answer, which stands."""
         if error.family != "interrupted":
-            self._say(f"{error.message}\n{error.error_type}\n")
+            self._transcript.say(f"{error.message}\n{error.error_type}\n")
 
     def _drop_process(self, reason: ShutdownReason, grace_s: float = 0) -> None:
         process, self._process = self._process, None
@@ -386,32 +378,12 @@ class ExecutionEnvironment:
 
     def _write_report(self, invocation: Invocation, outcome: Outcome, duration_ms: float) -> None:
         measured = report.Measured(duration_ms, self._init_ms, self._peak_memory_mb)
-        self._say(report.end(self.function, invocation.request_id, outcome, measured, datetime.now(UTC)))
-
-    def _say(self, lines: str) -> None:
-        """Log the platform's own lines: after all that the function has written, and not in the middle of its line."""
-        self._output.settle(_SETTLE_S)
-        if not lines:
-            return
-        with self._writing:
-            if self._line_is_open:
-                self._log.end_line()
-                self._tail += b"\n"
-            self._write(lines.encode())
+        self._transcript.say(report.end(self.function, invocation.request_id, outcome, measured, datetime.now(UTC)))
 
     def _tell(self, name: str, state: str, events: tuple[str, ...], error_type: str) -> None:
-        self._say(report.extension(self.function, name, state, events, error_type=error_type, now=datetime.now(UTC)))
-
-    def _take_output(self, data: bytes) -> None:
-        if data:
-            with self._writing:
-                self._write(data)
-
-    def _write(self, data: bytes) -> None:
-        self._line_is_open = not data.endswith(b"\n")
-        self._tail += data
-        del self._tail[: -2 * LOG_TAIL_BYTES]
-        self._log.write(data)
+        self._transcript.say(
+            report.extension(self.function, name, state, events, error_type=error_type, now=datetime.now(UTC))
+        )
 
 
 def _prepare_host(machine: Machine, function: Function, layout: Layout, root: Path) -> Host:
