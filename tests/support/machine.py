@@ -15,6 +15,9 @@ from typing import Any
 
 import boto3
 
+LOOK_AGAIN_S = 0.3
+"""Between two looks at a run: each is a process, and one after the other would take a core from what is looked at."""
+
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -109,6 +112,7 @@ class Machine:
             done = self.immortal("runs", "show", run_id, "--json", "--name", self.installation)
             if done.returncode == 0 and met(run := json.loads(done.stdout)):
                 return run
+            time.sleep(LOOK_AGAIN_S)
         raise AssertionError(f"{run_id} is still {run}")
 
 
